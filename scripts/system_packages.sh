@@ -1,0 +1,71 @@
+#!/bin/bash
+# Sees to the system packages of one purpose, by apt where that is possible, else says what is missing.
+#   scripts/system_packages.sh run     what `make setup` needs: clang and libbpf's headers to build, libbpf and venv to run
+#   scripts/system_packages.sh test    the real servers and clients, and QEMU, that `make test` and `make bench` start
+# Asks only for what is absent, so the second time costs nothing.
+set -euo pipefail
+
+have_library() { ldconfig -p | grep -F "$1" >/dev/null; }
+have_file() { compgen -G "$1" >/dev/null; }
+
+missing=()
+# want PACKAGE TEST...: note the package if the test fails
+want() {
+  local package=$1
+  shift
+  "$@" >/dev/null 2>&1 || missing+=("$package")
+}
+
+want_run() {
+  want clang command -v clang
+  want libbpf-dev test -e /usr/include/bpf/bpf_helpers.h
+  want libbpf1 have_library libbpf.so.1
+  want python3 command -v python3
+  want python3-venv python3 -c 'import venv, ensurepip'
+}
+
+want_test() {
+  local command_of=(
+    nginx:nginx redis-server:redis-server redis-cli:redis-tools psql:postgresql mariadbd:mariadb-server
+    mariadb:mariadb-client dnsmasq:dnsmasq-base dig:bind9-dnsutils curl:curl wrk:wrk openssl:openssl
+    qemu-system-x86_64:qemu-system-x86 busybox:busybox-static kmod:kmod cpio:cpio bpftool:bpftool ip:iproute2
+    cc:gcc make:make git:git cgi-fcgi:libfcgi-bin zstd:zstd)
+  local pair
+  for pair in "${command_of[@]}"; do want "${pair#*:}" command -v "${pair%%:*}"; done
+  want postgresql have_file '/usr/lib/postgresql/*/bin/initdb'
+  want php-fpm have_file '/usr/sbin/php-fpm*'
+  want libc6-dev test -e /usr/include/stdio.h
+}
+
+PATH=$PATH:/usr/sbin:/sbin
+case ${1:-} in
+run) want_run ;;
+test) want_run && want_test ;;
+*)
+  echo "usage: $0 run|test" >&2
+  exit 2
+  ;;
+esac
+[[ ${#missing[@]} -eq 0 ]] && exit 0
+
+mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+if ! command -v apt-get >/dev/null; then
+  echo "error: missing on this system (Debian's names): ${missing[*]}" >&2
+  echo "  Fedora: dnf install clang libbpf-devel libbpf python3" >&2
+  exit 1
+fi
+if [[ $(id -u) -ne 0 ]]; then
+  echo "error: missing: ${missing[*]}. As root: apt-get install --no-install-recommends ${missing[*]}" >&2
+  exit 1
+fi
+echo "==> installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+# Servers are started by the tests themselves, on their own ports: nothing is to start at installation.
+policy=/usr/sbin/policy-rc.d
+if [[ $1 == test && ! -e $policy ]]; then
+  printf '#!/bin/sh\nexit 101\n' >$policy
+  chmod 755 $policy
+  trap 'rm -f $policy' EXIT
+fi
+install=(apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "${missing[@]}")
+"${install[@]}" >/dev/null 2>&1 || { apt-get update -qq && "${install[@]}" >/dev/null; }
