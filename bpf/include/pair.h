@@ -1,0 +1,322 @@
+/* Requests and their responses.
+ *
+ * Theory of operation. Each end of a connection is in one of four phases:
+ *
+ *   IDLE      nothing in progress
+ *   REQUEST   request bytes were seen; more of them extend the request
+ *   RESPONSE  response bytes were seen; more of them extend the response
+ *   REPORTED  the same, and the exchange was already sent as PARTIAL; more response bytes lead to an amendment
+ *
+ * A byte in the request's direction after a response ends the exchange and begins the next. So does nothing else but the
+ * close, the sweep of idle connections (sends PARTIAL) and the timeout of unanswered requests. This pairs every protocol
+ * in which the two sides take turns, pipelined batches included, without knowing the protocol; two exceptions of HTTP
+ * are known here because they would be paired wrongly: interim (1xx) responses, and a body that arrives after an early
+ * response. What the bytes mean is for user space.
+ */
+#pragma once
+
+#include "emit.h"
+#include "peer.h"
+#include "user.h"
+
+/* RFC 8446 §5.1: type 20…23, legacy_record_version 3.1…3.4, length. A MySQL packet of 788 bytes begins 14 03 00, one of
+ * 66,324 14 03 01: it takes the length to tell. change_cipher_spec has 1 byte and an alert 2; what is encrypted (RFC 5246
+ * §6.2.3: at least its MAC) and hellos have more than 16. */
+static __always_inline bool is_tls(const u8 *b)
+{
+	if (b[0] < 20 || b[0] > 23 || b[1] != 3 || !b[2] || b[2] > 4)
+		return false;
+	u32 len = (u32)b[3] << 8 | b[4];
+	return len <= 16384 + 2048 && (len > 16 || (b[0] == 20 && len == 1) || (b[0] == 21 && len == 2));
+}
+
+static __always_inline bool is_interim(const u8 *b) /* RFC 9110 §15.2: 100, 102, 103; 101 is final */
+{
+	return b[0] == 'H' && b[1] == 'T' && b[2] == 'T' && b[3] == 'P' && b[8] == ' ' && b[9] == '1' && b[10] == '0' &&
+	       b[11] != '1';
+}
+
+enum { CONTINUE = 25 }; /* bytes of "HTTP/1.1 100 Continue\r\n\r\n", which all servers send as it is */
+
+/* An interim response in one piece with what comes after it. */
+static __always_inline bool more_follows(const u8 *b, u32 len)
+{
+	return len > CONTINUE && b[CONTINUE - 4] == '\r' && b[CONTINUE - 1] == '\n' && b[CONTINUE] == 'H';
+}
+
+/* A method with a request body: POST, PUT, PATCH. */
+static __always_inline bool has_body(const u8 *b)
+{
+	if (b[0] != 'P')
+		return false;
+	return (b[1] == 'O' && b[2] == 'S' && b[3] == 'T' && b[4] == ' ') ||
+	       (b[1] == 'U' && b[2] == 'T' && b[3] == ' ') ||
+	       (b[1] == 'A' && b[2] == 'T' && b[3] == 'C' && b[4] == 'H' && b[5] == ' ');
+}
+
+/* The beginning of a request line, or of a part of one: a method, which is in capitals. */
+static __always_inline bool begins_request(const u8 *b, u32 len)
+{
+	for (u32 i = 0; i < 8; i++) {
+		if (i >= len)
+			return true;
+		if (b[i] == ' ')
+			return i >= 3;
+		if (b[i] < 'A' || b[i] > 'Z')
+			return false;
+	}
+	return false;
+}
+
+static __always_inline void encrypted(struct conn *c)
+{
+	c->tls = 1;
+	if (c->phase == REQUEST || c->phase == RESPONSE)
+		count(STAT_ENCRYPTED, 1);
+	c->phase = IDLE;
+	if (!(c->k.flags & CONNECTION_TLS)) {
+		c->k.flags |= CONNECTION_TLS;
+		c->changed = 1;
+	}
+}
+
+static __always_inline void end_exchange(struct conn *c, struct payload *p, u64 now, u32 flags, bool modern)
+{
+	if (c->phase == REQUEST)
+		emit(c, p, now, flags | EXCHANGE_UNANSWERED, false, modern);
+	else if (c->phase == RESPONSE)
+		emit(c, p, now, flags | (c->x.flags & EXCHANGE_PARTIAL ? EXCHANGE_AMENDS : 0), false, modern);
+	c->phase = IDLE;
+}
+
+static __always_inline void begin_request(struct conn *c, struct payload *p, struct thread *t, const struct message *m)
+{
+	struct exchange *x = &c->x;
+
+	x->span_id = span_of(c->k.id, c->n);
+	x->conn = c->k.id;
+	x->t_req = m->begun;
+	x->t_rsp = x->t_rsp_end = 0;
+	x->cause = 0;
+	x->unit_rsp = 0;
+	x->unit_req = (u32)m->task;
+	x->req_bytes = x->rsp_bytes = 0;
+	x->tgid = m->task >> 32;
+	x->seq_req = m->seq;
+	x->seq_rsp = 0;
+	x->n = c->n++;
+	x->flags = (c->client ? 0 : EXCHANGE_SERVER) | (c->k.peer ? EXCHANGE_PEER : 0) |
+		   (c->k.flags & CONNECTION_MIDSTREAM ? EXCHANGE_MIDSTREAM : 0);
+	x->req_cap = x->rsp_cap = 0;
+	c->interim = 0;
+	c->told = 0;
+	c->phase = REQUEST;
+	count(STAT_BEGUN, 1);
+	if (c->head)
+		x->flags |= EXCHANGE_HEAD;
+	else if (p)
+		__builtin_memset(p->request, 0, REQUEST_SMALL);
+	if (!t)
+		return;
+	if (c->client) {
+		x->cause = only_request(t, &x->flags);
+		if (c->epoll)
+			x->flags |= EXCHANGE_EPOLL;
+	} else {
+		open_request(t, x->span_id);
+	}
+}
+
+static __always_inline void extend_request(struct conn *c, struct payload *p, struct thread *t, const struct message *m,
+					   bool modern)
+{
+	struct exchange *x = &c->x;
+
+	x->t_req_end = m->now;
+	if (!c->head && p && x->req_cap == x->req_bytes) { /* no hole before it */
+		u32 have = x->req_cap;
+		if (have < REQUEST_LARGE)
+			x->req_cap = copy_in(p->request, have, REQUEST_LARGE, &m->from, m->len, t, modern);
+		if (!x->req_cap) {
+			x->flags |= EXCHANGE_NO_REQUEST;
+			if (m->from.base || m->from.vector)
+				lose(LOSS_PAYLOAD_FAULT);
+		}
+	}
+	x->req_bytes += m->len;
+	c->tid = (u32)m->task;
+	if (t)
+		c->events = t->events;
+}
+
+static __always_inline void begin_response(struct conn *c, struct payload *p, struct thread *t, const struct message *m)
+{
+	struct exchange *x = &c->x;
+	u32 tid = (u32)m->task;
+
+	c->phase = RESPONSE;
+	x->t_rsp = m->begun;
+	x->unit_rsp = tid;
+	x->seq_rsp = m->seq;
+	if (!c->head && p)
+		__builtin_memset(p->response, 0, RESPONSE_SMALL);
+	if (!t)
+		return;
+	if (c->client) {
+		if (tid != c->tid || t->events != c->events + 1)
+			x->flags |= EXCHANGE_DISTURBED;
+		if (c->epoll) /* looked at only now: who waits for the response has the socket in its set by now */
+			x->flags |= EXCHANGE_EPOLL;
+	} else if (tid == x->unit_req) {
+		close_request(t, x->span_id);
+		t->answering = x->span_id;
+	}
+}
+
+static __always_inline void extend_response(struct conn *c, struct payload *p, struct thread *t,
+					    const struct message *m, bool modern)
+{
+	struct exchange *x = &c->x;
+
+	x->t_rsp_end = m->now;
+	if (!c->head && p && x->rsp_cap == x->rsp_bytes) {
+		u32 have = x->rsp_cap;
+		if (have < RESPONSE_LARGE)
+			x->rsp_cap = copy_in(p->response, have, RESPONSE_LARGE, &m->from, m->len, t, modern);
+		if (!x->rsp_cap)
+			x->flags |= EXCHANGE_NO_RESPONSE;
+	}
+	x->rsp_bytes += m->len;
+	if (c->phase == REPORTED) {
+		c->phase = RESPONSE;
+		count(STAT_REOPENED, 1);
+	}
+}
+
+/* Is this the rest of a body whose request was answered early? Reads the user's first bytes only where one is due. */
+static __always_inline bool is_late_body(const struct conn *c, const struct message *m)
+{
+	u64 at = m->from.base, len = m->len;
+	struct user_iovec v;
+	u8 first[8] = {};
+
+	if (!c->body)
+		return false;
+	if (!at && m->from.buffers && !bpf_probe_read_user(&v, sizeof(v), (void *)m->from.vector)) {
+		at = v.base;
+		len = v.len < len ? v.len : len;
+	}
+	if (len > sizeof(first))
+		len = sizeof(first);
+	/* Bytes that cannot be read (sendfile, splice) are a body's: no request begins with them. */
+	return !at || bpf_probe_read_user(first, len, (void *)at) || !begins_request(first, len);
+}
+
+/* An interim response (RFC 9110 §15.2) is no answer yet: the request goes on. */
+static __always_inline void pass_interim(struct conn *c, struct payload *p, const struct message *m)
+{
+	struct exchange *x = &c->x;
+
+	if (m->from.base && more_follows(p->response, m->len)) {
+		u32 rest = m->len - CONTINUE;
+		__builtin_memset(p->response, 0, RESPONSE_SMALL);
+		x->rsp_cap = copy_bytes(p->response, 0, RESPONSE_LARGE, m->from.base + CONTINUE, rest);
+		x->rsp_bytes = rest;
+		x->seq_rsp += CONTINUE;
+		c->interim += CONTINUE;
+		return;
+	}
+	c->interim += m->len;
+	c->phase = REQUEST;
+	x->t_rsp = x->t_rsp_end = x->rsp_bytes = x->rsp_cap = 0;
+}
+
+/* The same at an end that sees no payload: what its peer noted. Returns false when all of the message was interim. */
+static __always_inline bool skip_noted(struct conn *c, struct message *m)
+{
+	u32 interim = noted(c) & ~NOTE_BODY;
+	u32 skip = interim > c->interim ? interim - c->interim : 0;
+
+	if (skip > m->len)
+		skip = m->len;
+	c->interim += skip;
+	m->seq += skip;
+	m->len -= skip;
+	return m->len;
+}
+
+/* One message on one end of a connection. p: NULL when the peer's record carries the payload. */
+static __always_inline void on_message_here(struct conn *c, struct payload *p, struct thread *t, struct message *m,
+					    bool modern)
+{
+	if (t)
+		t->events++;
+	if (m->send == (c->client != 0)) {
+		if (c->phase != REQUEST) {
+			if (c->phase != IDLE && is_late_body(c, m)) {
+				c->x.req_bytes += m->len;
+				c->x.t_req_end = m->now;
+				return;
+			}
+			end_exchange(c, p, m->now, 0, modern);
+			begin_request(c, p, t, m);
+		}
+		extend_request(c, p, t, m, modern);
+		if (!c->head && p) {
+			if (is_tls(p->request))
+				return encrypted(c);
+			c->body = has_body(p->request);
+			if (c->body && !c->client && c->k.peer)
+				note(c, NOTE_BODY);
+		}
+		return;
+	}
+	if (c->phase == IDLE) {
+		count(STAT_UNSOLICITED, 1);
+		return;
+	}
+	if (c->phase == REQUEST) {
+		if (c->head && !skip_noted(c, m))
+			return;
+		begin_response(c, p, t, m);
+	}
+	extend_response(c, p, t, m, modern);
+	if (c->head || !p)
+		return;
+	if (is_tls(p->response))
+		return encrypted(c);
+	if (c->x.rsp_bytes == m->len && is_interim(p->response)) {
+		pass_interim(c, p, m);
+		if (!c->client && c->k.peer)
+			note(c, (c->body ? NOTE_BODY : 0) | c->interim);
+	}
+}
+
+/* Run over all connections by user space, some times a second while any exchange is in progress. */
+static __always_inline void sweep(struct conn *c, struct payload *p, u64 now, bool modern)
+{
+	if (c->phase == RESPONSE && now - c->x.t_rsp_end > config.idle_ns) {
+		find_server_late(c);
+		emit(c, p, now, EXCHANGE_PARTIAL | (c->x.flags & EXCHANGE_PARTIAL ? EXCHANGE_AMENDS : 0), true, modern);
+		c->phase = REPORTED;
+	} else if (c->phase == REQUEST && now - c->x.t_req_end > config.timeout_ns) {
+		find_server_late(c);
+		end_exchange(c, p, now, 0, modern);
+	}
+}
+
+__noinline int on_message_global(struct conn *c, struct payload *p, struct thread *t, struct message *m)
+{
+	if (c && m)
+		on_message_here(c, p, t, m, true);
+	return 0;
+}
+
+static __always_inline void on_message(struct conn *c, struct payload *p, struct thread *t, struct message *m,
+				       bool modern)
+{
+	if (modern)
+		on_message_global(c, p, t, m);
+	else
+		on_message_here(c, p, t, m, false);
+}

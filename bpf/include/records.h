@@ -1,0 +1,125 @@
+/* Every record that crosses to user space. The compiled object's BTF of these structs IS the schema:
+ * otel_ebpf.kernel.btf builds the numpy dtypes from it, so no layout is typed twice. */
+#pragma once
+
+/* How much of a message is kept, by size class. A record is (exchange, request, response), all bytes of a class equal. */
+enum capture {
+	REQUEST_SMALL = 192,
+	RESPONSE_SMALL = 64,
+	REQUEST_LARGE = 1024,
+	RESPONSE_LARGE = 512,
+};
+
+enum exchange_flags {
+	EXCHANGE_SERVER = 1 << 0,     /* this end received the request; else it sent it */
+	EXCHANGE_UNANSWERED = 1 << 1, /* ended without a byte of response (close, reset, timeout) */
+	EXCHANGE_RESET = 1 << 2,      /* the connection was reset or aborted */
+	EXCHANGE_TLS = 1 << 3,        /* the payload is plaintext taken from the TLS library */
+	EXCHANGE_PEER =
+		1 << 4, /* the other end is on this host and observed: both ends have the same pair and seq_req */
+	EXCHANGE_HEAD = 1 << 5,         /* no payload here: the other end's record carries it */
+	EXCHANGE_REQUEST_CUT = 1 << 6,  /* the request was longer than what was kept */
+	EXCHANGE_RESPONSE_CUT = 1 << 7, /* the same for the response */
+	EXCHANGE_NO_REQUEST = 1 << 8,   /* no request bytes could be read (io_uring, splice, fault) */
+	EXCHANGE_NO_RESPONSE = 1 << 9,  /* no response bytes could be read (sendfile, io_uring, splice, fault) */
+	EXCHANGE_PARTIAL =
+		1 << 10, /* sent while the connection is idle: more response bytes may follow in an amendment */
+	EXCHANGE_AMENDS = 1 << 11,    /* replaces the PARTIAL record with the same span_id */
+	EXCHANGE_LAST = 1 << 12,      /* the connection is closed: no further exchange will carry this id */
+	EXCHANGE_EPOLL = 1 << 13,     /* the socket was in an epoll set (or io_uring poll) when the request was sent */
+	EXCHANGE_DISTURBED = 1 << 14, /* the sending thread touched other sockets before it received the response */
+	EXCHANGE_MANY = 1 << 15,      /* the sending thread had several requests open: `cause` is 0 */
+	EXCHANGE_MIDSTREAM = 1 << 16, /* the connection was there before it was first seen */
+	EXCHANGE_ANSWERING = 1 << 17, /* the request in `cause` was being answered already when this one was sent */
+};
+
+/* One request and its response, as one end of a connection saw them. Times: CLOCK_MONOTONIC ns; 0 = did not happen. */
+struct exchange {
+	unsigned long long span_id;   /* random, never 0 */
+	unsigned long long conn;      /* connection.id of this end */
+	unsigned long long t_req;     /* first byte of the request */
+	unsigned long long t_req_end; /* last byte of the request */
+	unsigned long long t_rsp;     /* first byte of the response */
+	unsigned long long t_rsp_end; /* last byte of the response */
+	unsigned long long cause;     /* client: span_id of the one request that the sending thread had open; else 0 */
+	unsigned long long
+		unit_req; /* unit of execution that received (server) or sent (client) the request's first byte */
+	unsigned long long unit_rsp; /* unit that wrote (server) or received (client) the response's first byte */
+	unsigned long long req_bytes;
+	unsigned long long rsp_bytes;
+	unsigned int tgid; /* process at the request's first byte */
+	unsigned int
+		seq_req; /* absolute TCP sequence number of the request's first byte; the same number at both ends */
+	unsigned int seq_rsp;
+	unsigned int n;         /* ordinal on this connection, from 0 */
+	unsigned int flags;     /* enum exchange_flags */
+	unsigned short req_cap; /* bytes of request[] that are valid */
+	unsigned short rsp_cap;
+};
+
+enum connection_flags {
+	CONNECTION_SERVER = 1 << 0,
+	CONNECTION_TLS = 1 << 1,       /* TLS records were seen on the socket */
+	CONNECTION_MIDSTREAM = 1 << 2, /* existed before it was first seen */
+};
+
+/* What is the same for all exchanges of one end of a connection. Sent before its first exchange, again when something
+ * in it changed (peer found, TLS seen), and once a minute while exchanges go on: user space may forget idle ones. */
+struct connection {
+	unsigned long long id;
+	unsigned long long peer;        /* id of the other end on this host; 0 = not (yet) known */
+	unsigned long long cgroup;      /* cgroup v2 id of the process that first used it */
+	unsigned long long t_open;      /* first seen, CLOCK_MONOTONIC ns */
+	unsigned long long birth_cause; /* client: span_id of the one request that the connecting thread had open */
+	unsigned long long birth_unit;  /* client: unit of execution that connected */
+	unsigned int tgid;
+	unsigned int netns;
+	unsigned int flags; /* enum connection_flags */
+	unsigned short local_port;
+	unsigned short remote_port;
+	unsigned char local[16]; /* IPv6, or IPv4-mapped; unix: zero */
+	unsigned char remote[16];
+	unsigned short family;   /* AF_INET, AF_INET6, AF_UNIX */
+	unsigned short protocol; /* IPPROTO_TCP, IPPROTO_UDP; 0 for unix */
+	char comm[16];
+};
+
+enum process_event_kind { PROCESS_EXEC = 1, PROCESS_EXIT = 2 };
+
+struct process_event {
+	unsigned long long t;
+	unsigned int tgid;
+	unsigned int kind; /* enum process_event_kind */
+	char comm[16];
+};
+
+/* Places where something can be lost; index into the `losses` map and label of the metric. */
+enum loss {
+	LOSS_RING_FULL_EXCHANGE, /* an exchange did not fit into its ring */
+	LOSS_RING_FULL_CONNECTION,
+	LOSS_RING_FULL_PROCESS,
+	LOSS_NO_STATE,         /* no memory for a connection's state */
+	LOSS_NO_PAYLOAD_STATE, /* no memory for its payload */
+	LOSS_PAYLOAD_FAULT,    /* the user's buffer could not be read (page not present) */
+	LOSS_PEER_TABLE_FULL,
+	LOSS_TLS_UNBOUND, /* plaintext whose socket is not known */
+	LOSS_TLS_STATE_FULL,
+	LOSS_NO_THREAD_STATE,  /* no memory for a thread's state: its messages have no payload and no cause */
+	LOSS_QUERY_TABLE_FULL, /* a DNS question that could not be remembered */
+	LOSS_KINDS,
+};
+
+/* Records as they lie in a ring, one size per ring. */
+struct record_head {
+	struct exchange exchange;
+};
+struct record_small {
+	struct exchange exchange;
+	unsigned char request[REQUEST_SMALL];
+	unsigned char response[RESPONSE_SMALL];
+};
+struct record_large {
+	struct exchange exchange;
+	unsigned char request[REQUEST_LARGE];
+	unsigned char response[RESPONSE_LARGE];
+};
