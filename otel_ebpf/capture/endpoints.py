@@ -1,0 +1,114 @@
+"""The addresses of a connection as attributes, made once per connection and kind of end.
+
+Names: OpenTelemetry semantic conventions, registry groups `server`, `client`, `network`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+import numpy as np
+from numpy.typing import NDArray
+
+from otel_ebpf.capture.connections import Connections
+from otel_ebpf.model import Attributes, Endpoint, Intern, Kind
+from otel_ebpf.protocols.memo import hash_rows
+
+_TRANSPORTS = {0: "unix", socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp"}
+LIMIT = 65536
+_CLIENT = np.uint8(Kind.CLIENT)
+
+
+class Endpoints:
+    """Fills the columns `endpoint` and `peer_port` of a batch from its connections.
+
+    table: Intern[Endpoint], shared with the encoder. Bounded: what was not asked for longest goes, and is made again.
+    """
+
+    def __init__(self, connections: Connections, limit: int = LIMIT) -> None:
+        self.table = Intern[Endpoint](limit)
+        self._connections = connections
+        self._by_address: dict[int, int] = {}
+        self._address_of: dict[int, int] = {}
+        """hash of the addresses → id, and back: connections with equal addresses share their endpoint"""
+        self.table.on_forget.append(self._forget)
+
+    def ids(self, rows: NDArray[np.int32], kinds: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """(n,) endpoint of connection row `rows[i]` as an end of kind `kinds[i]`."""
+        column = self._connections.endpoint.reshape(-1)  # a view: ends of a row lie behind each other
+        ends = rows * np.int32(2)
+        ends += kinds == _CLIENT
+        found: NDArray[np.int32] = column[ends]
+        missing = found < 0
+        if missing.any():
+            new = np.unique(ends[missing])
+            column[new] = self._make(new)
+            found = column[ends]
+        return found
+
+    def ports(self, rows: NDArray[np.int32]) -> NDArray[np.uint16]:
+        """(n,) the peer's port."""
+        ports: NDArray[np.uint16] = self._connections.table["remote_port"][rows]
+        return ports
+
+    def _make(self, ends: NDArray[np.int32]) -> NDArray[np.int32]:
+        """(n,) ids of ends (row * 2 + 1 for the client's); equal addresses are looked at once."""
+        connections = self._connections.table[ends >> 1]
+        client = (ends & 1) == 1
+        addresses, first, which = np.unique(_addresses(connections, client), return_index=True, return_inverse=True)
+        numbers = []
+        for i, address in zip(first.tolist(), addresses.tolist(), strict=True):
+            number = self._by_address.get(address)
+            if number is None:
+                number = self.table.id(endpoint(connections[i], bool(client[i])))
+                self._by_address[address] = number
+                self._address_of[number] = address
+            numbers.append(number)
+        self.table.touch(numbers)
+        return np.array(numbers, np.int32)[which]
+
+    def _forget(self, number: int) -> None:
+        column = self._connections.endpoint
+        column[column == number] = -1
+        self._by_address.pop(self._address_of.pop(number, 0), None)
+
+
+def _addresses(connections: NDArray[np.void], client: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """(n,) hashes of all that `endpoint` says of each connection."""
+    words = np.zeros((len(connections), 5), np.uint64)
+    words[:, :2] = np.ascontiguousarray(connections["remote"]).view(np.uint64)
+    words[:, 2:4] = np.ascontiguousarray(connections["local"]).view(np.uint64)
+    words[client, 2:4] = 0
+    port = np.where(client, connections["remote_port"], connections["local_port"]).astype(np.uint64)
+    protocol = connections["protocol"].astype(np.uint64)
+    words[:, 4] = client | port << np.uint64(8) | protocol << np.uint64(32)
+    return hash_rows(words)
+
+
+def endpoint(connection: np.void, client: bool) -> Endpoint:
+    """The attributes of one end.
+
+    >>> endpoint(connection, client=True).unless_addressed
+    (('server.address', '127.0.0.1'), ('server.port', 5432))
+    """
+    transport = _TRANSPORTS.get(int(connection["protocol"]), "tcp")
+    remote, local = _address(connection["remote"]), _address(connection["local"])
+    always: list[tuple[str, str | int]] = [("network.transport", transport)]
+    if transport == "unix":
+        return Endpoint(tuple(always), ())
+    if remote:
+        always.append(("network.type", "ipv6" if ":" in remote else "ipv4"))
+        always.append(("network.peer.address", remote))
+        if not client:
+            always.append(("client.address", remote))
+    server, port = (remote, connection["remote_port"]) if client else (local, connection["local_port"])
+    named: Attributes = (("server.address", server), ("server.port", int(port))) if server else ()
+    return Endpoint(tuple(always), named)
+
+
+def _address(raw: NDArray[np.uint8]) -> str:
+    """Text of an IPv6 or v4-mapped address; "" for the unspecified one."""
+    address = ipaddress.IPv6Address(raw.tobytes())
+    mapped = address.ipv4_mapped or address
+    return "" if mapped.is_unspecified else str(mapped)

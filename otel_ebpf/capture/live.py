@@ -1,0 +1,239 @@
+"""Capture from the running kernel: loads requests.bpf.c, drains its rings, and drives the sweep of idle connections.
+
+Two fronts serve the same records; which one this kernel has is found by looking for its tracepoints in kernel BTF:
+`sock_send_length`/`sock_recv_length` (6.3 and later), else `sys_exit`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from otel_ebpf.capture.tls import TlsSource
+from otel_ebpf.errors import KernelError
+from otel_ebpf.kernel.features import has_sock_length
+from otel_ebpf.kernel.objects import Iterator, Object
+from otel_ebpf.kernel.ring import Ring
+from otel_ebpf.model import Exchanges, Flag
+
+SWEEP_NS = 100_000_000
+IDLE_NS = 150_000_000
+"""A response after which its connection was silent for so long is sent by the next sweep."""
+TIDY_NS = 10 * 10**9
+"""How often the sweep runs while nothing is in progress: what was abandoned is removed then."""
+QUERY_TIMEOUT_NS = 5 * 10**9
+"""How long a resolver waits for an answer before it asks again (resolv.conf(5), `timeout`)."""
+
+_STORAGE_MAPS = ("conns", "payloads", "threads")
+_HASH_MAPS = ("conns_by_sock", "payloads_by_sock", "threads_by_id")
+_WHEN_NEEDED = "on_space_adjust"
+"""Attached when the kernel says that it is needed: it costs each receive."""
+_SIZES = ("head", "small", "large")
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureSettings:
+    """What of the configuration concerns the kernel side."""
+
+    request_timeout_ns: int = 60 * 10**9
+    idle_ns: int = IDLE_NS
+    announce_ns: int = 60 * 10**9
+    rings: Mapping[str, int] = field(default_factory=dict)
+    """bytes by ring name, powers of two; what is not named keeps its compiled size"""
+
+
+@dataclass(slots=True)
+class Drain:
+    """What was in the rings: exchanges by size class, and the announcements that concern them.
+
+    swept: CLOCK_MONOTONIC ns; every exchange whose connection had been idle for IDLE_NS by then has been handed over.
+    """
+
+    exchanges: list[Exchanges]
+    connections: NDArray[np.void]
+    processes: NDArray[np.void]
+    swept: int
+
+
+class LiveSource:
+    """The kernel's own view of all sockets of this host, from `start` to `close`.
+
+    >>> source = LiveSource(CaptureSettings())
+    >>> source.start()
+    >>> drain = source.read(time.monotonic_ns())
+    """
+
+    def __init__(self, settings: CaptureSettings, storage: bool | None = None) -> None:
+        self.settings = settings
+        self.storage = has_sock_length() if storage is None else storage
+        front = "storage" if self.storage else "hash"
+        self._attached = (("on_send_length", "on_recv_length") if self.storage else ("on_sys_exit",)) + (
+            f"on_state_{front}",
+            f"on_destroy_{front}",
+            f"on_exit_{front}",
+            "on_exec",
+        )
+        self._sweeper = f"sweep_{front}"
+        self._when_needed = _WHEN_NEEDED if self.storage else ""
+        self.object = Object("requests", {*self._attached, self._sweeper, "sweep_ends", self._when_needed})
+        self.failures: dict[str, str] = {}
+        """program → why it could not be attached"""
+        self.received = dict.fromkeys(_SIZES, 0)
+        """exchanges taken out of the rings, by size class"""
+        self._loss_names = _labels(self.object.btf.enum("loss"), "LOSS_")
+        self._stat_names = _labels(self.object.btf.enum("stat"), "STAT_")
+        self.tls: TlsSource | None = None
+        self._swept = 0
+        self._tidied = 0
+        self._queried = 0
+        self._sweep: Iterator | None = None
+        self._sweep_ends: Iterator | None = None
+
+    def start(self) -> None:
+        """Load and attach; raises KernelError if the main programs cannot be."""
+        requests = self.object
+        requests.leave_out(_HASH_MAPS if self.storage else _STORAGE_MAPS)
+        for name, size in self.settings.rings.items():
+            requests.resize(name, size)
+        constants = {
+            "seed": secrets.randbits(64),
+            "idle_ns": self.settings.idle_ns,
+            "timeout_ns": self.settings.request_timeout_ns,
+            "announce_ns": self.settings.announce_ns,
+            "agent": os.getpid(),
+            "storage": int(self.storage),
+        }
+        requests.set_constants("config", **constants)
+        requests.load()
+        for program in self._attached:
+            try:
+                requests.attach(program)
+            except KernelError as failure:
+                self.failures[program] = str(failure)
+                if program == self._attached[0]:
+                    raise
+        try:
+            self.tls = TlsSource(requests, constants, "storage" if self.storage else "hash")
+            self.tls.start(_HASH_MAPS if self.storage else _STORAGE_MAPS, requests.maps["tls_conns"])
+        except KernelError as failure:
+            self.tls = None
+            self.failures["tls"] = str(failure)
+        self._sweep = requests.attach_iterator(
+            self._sweeper, requests.maps[_STORAGE_MAPS[0] if self.storage else _HASH_MAPS[0]]
+        )
+        maps, btf = requests.maps, requests.btf
+        self._sweep_ends = requests.attach_iterator("sweep_ends", maps["local_ends"])
+        self._rings = {
+            size: Ring(maps[f"exchanges_{size}"].fd, maps[f"exchanges_{size}"].max_entries, btf.dtype(f"record_{size}"))
+            for size in _SIZES
+        }
+        self._connections = Ring(maps["connections"].fd, maps["connections"].max_entries, btf.dtype("connection"))
+        self._processes = Ring(maps["processes"].fd, maps["processes"].max_entries, btf.dtype("process_event"))
+
+    def read(self, now: int) -> Drain:
+        """All that is there. Announcements are read last: they were written before the exchanges that need them."""
+        if now - self._swept >= SWEEP_NS:
+            self._swept = now
+            counted = self.statistics()
+            tidy = now - self._tidied >= TIDY_NS
+            if self._sweep and (tidy or _in_progress(counted)):
+                self._sweep.run()
+                if self.tls:
+                    self.tls.sweep()
+            if self._sweep_ends and tidy:
+                self._tidied = now
+                self._sweep_ends.run()
+            if counted["hidden"] and self._when_needed:
+                self._attach_when_needed()
+        batches = []
+        for size, ring in self._rings.items():
+            records = ring.read()
+            if len(records):
+                self.received[size] += len(records)
+                batches.append(_exchanges(records, size))
+        unanswered = self._expired_queries(now)
+        if unanswered is not None:
+            batches.append(unanswered)
+        return Drain(batches, self._connections.read(), self._processes.read(), self._swept)
+
+    def in_progress(self) -> int:
+        """Exchanges that the kernel has begun (or reopened) and not sent."""
+        return _in_progress(self.statistics())
+
+    def statistics(self) -> dict[str, int]:
+        """Counts of `enum stat`."""
+        sums = self.object.maps["stats"].per_cpu_sums()
+        return {name: int(sums[i]) for name, i in self._stat_names.items()}
+
+    def losses(self) -> dict[str, int]:
+        """Counts of `enum loss`: reason → how many."""
+        sums = self.object.maps["losses"].per_cpu_sums()
+        return {name: int(sums[i]) for name, i in self._loss_names.items()}
+
+    def fills(self) -> dict[str, float]:
+        """Part of each ring that is in use."""
+        rings = {f"exchanges_{size}": ring for size, ring in self._rings.items()}
+        rings |= {"connections": self._connections, "processes": self._processes}
+        return {name: ring.fill for name, ring in rings.items()}
+
+    def _attach_when_needed(self) -> None:
+        """Bytes were received without a call of the socket's: see on_space_adjust."""
+        program, self._when_needed = self._when_needed, ""
+        try:
+            self.object.attach(program)
+        except KernelError as failure:
+            self.failures[program] = str(failure)
+
+    def _expired_queries(self, now: int) -> Exchanges | None:
+        """DNS questions that got no answer in time."""
+        if now - self._queried < QUERY_TIMEOUT_NS // 5:
+            return None
+        self._queried = now
+        queries = self.object.maps["queries"]
+        keys, values = queries.entries(self.object.btf.dtype("query_key"), self.object.btf.dtype("query"))
+        old = values["x"]["t_req"] + np.uint64(QUERY_TIMEOUT_NS) < np.uint64(now)
+        for key in keys[old]:
+            queries.delete(np.array(key))
+        if not old.any():
+            return None
+        head = values["x"][old].copy()
+        head["flags"] |= np.uint32(Flag.UNANSWERED)
+        request = _zero_tail(values["request"][old].copy(), head["req_cap"])
+        return Exchanges(head, request, np.zeros((len(head), 0), np.uint8))
+
+    def close(self) -> None:
+        """Detach; what is still in the rings is gone."""
+        if self.tls:
+            self.tls.close()
+        self.object.close()
+
+
+def _in_progress(s: dict[str, int]) -> int:
+    return s["begun"] + s["reopened"] - s["ended"] - s["encrypted"] - s["amended"]
+
+
+def _labels(enum: dict[str, int], prefix: str) -> dict[str, int]:
+    return {k.removeprefix(prefix).lower(): v for k, v in enum.items() if not k.endswith("_KINDS")}
+
+
+def _zero_tail(payload: NDArray[np.uint8], valid: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    payload[np.arange(payload.shape[1]) >= valid[:, None]] = 0
+    return payload
+
+
+def _exchanges(records: NDArray[np.void], size: str) -> Exchanges:
+    head = np.ascontiguousarray(records["exchange"])
+    if size == "head":
+        none = np.zeros((len(head), 0), np.uint8)
+        return Exchanges(head, none, none)
+    request = np.ascontiguousarray(records["request"])
+    response = np.ascontiguousarray(records["response"])
+    if size == "large":  # the kernel clears only the part that small records have
+        _zero_tail(request, head["req_cap"])
+        _zero_tail(response, head["rsp_cap"])
+    return Exchanges(head, request, response)

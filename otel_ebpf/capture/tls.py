@@ -1,0 +1,107 @@
+"""Probes on every dynamically linked OpenSSL of this host, in any mount namespace, as processes come and go.
+
+A probe sits on a file, not on a process: attached once, it fires in all processes that map the file, also in those that
+start later. So only files not seen before are work: those of the host's own library folders and of running processes at
+start, then those of a process that uses TLS and whose library is not known yet.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from otel_ebpf.errors import KernelError
+from otel_ebpf.kernel import elf
+from otel_ebpf.kernel.objects import Iterator, Link, Map, Object
+
+_LIBRARY = re.compile(r"^([0-9a-f]+-[0-9a-f]+) r-xp \S+ ([0-9a-f]+:[0-9a-f]+) (\d+) +(\S*libssl\S*)")
+_MOST_LIBRARIES = 64
+"""Mappings of one process that are looked at."""
+_HOST_FOLDERS = ("/usr/lib/*/libssl.so.[0-9]*", "/usr/lib/libssl.so.[0-9]*", "/usr/lib64/libssl.so.[0-9]*")
+_PROBES: dict[str, tuple[str, str | None]] = {
+    "SSL_read": ("tls_enter", "tls_read"),
+    "SSL_write": ("tls_enter", "tls_write"),
+    "SSL_read_ex": ("tls_enter_ex", "tls_read_ex"),
+    "SSL_write_ex": ("tls_enter_ex", "tls_write_ex"),
+    "SSL_do_handshake": ("tls_handshake", None),
+    "SSL_free": ("tls_free", None),
+}
+"""function → program at its entry, program at its return"""
+
+
+class TlsSource:
+    """The TLS half of live capture; shares rings and state with the object of socket messages.
+
+    failures: library → why it could not be probed. libraries: probed files by (device, inode).
+    """
+
+    def __init__(self, requests: Object, constants: dict[str, int], front: str) -> None:
+        programs = {f"{p}_{front}" for pair in _PROBES.values() for p in pair if p}
+        self._front = front
+        self.object = Object("tls", {*programs, f"sweep_tls_{front}"})
+        self.object.share(requests.maps)
+        self.object.set_constants("config", **constants)
+        self.failures: dict[str, str] = {}
+        self.libraries: dict[tuple[int, int], list[Link]] = {}
+        self._refused: set[tuple[int, int]] = set()
+        self._sweep: Iterator | None = None
+
+    def start(self, unused: Iterable[str], state: Map) -> None:
+        """Load, and attach to all libraries that are there now."""
+        self.object.leave_out([name for name in unused if name in self.object.maps])
+        self.object.load()
+        self._sweep = self.object.attach_iterator(f"sweep_tls_{self._front}", state)
+        for pattern in _HOST_FOLDERS:
+            for path in glob.glob(pattern):  # noqa: PTH207
+                self._attach(path, path)
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                self.look_at(int(entry.name))
+
+    def look_at(self, tgid: int) -> None:
+        """Probe the TLS libraries that this process maps and that are not probed yet."""
+        try:
+            with Path(f"/proc/{tgid}/maps").open("rb") as maps:  # up to 300 MB of text, if a process is after that
+                lines = [line for line in maps if b"libssl" in line][:_MOST_LIBRARIES]
+        except OSError:  # gone, or a kernel thread
+            return
+        for line in lines:
+            mapped = _LIBRARY.match(line.decode("utf-8", "replace"))
+            if mapped:
+                self._attach(f"/proc/{tgid}/map_files/{mapped[1]}", mapped[4])
+
+    def sweep(self) -> None:
+        """Send what is answered on idle connections, end what got no answer."""
+        if self._sweep:
+            self._sweep.run()
+
+    def _attach(self, path: str, name: str) -> None:
+        file = elf.identity(path)
+        if file is None or file in self.libraries or file in self._refused:
+            return
+        offsets = elf.functions(path, _PROBES)
+        links: list[Link] = []
+        try:
+            for function, offset in offsets.items():
+                enter, leave = _PROBES[function]
+                links.append(self.object.attach_uprobe(f"{enter}_{self._front}", path, offset))
+                if leave:
+                    program = f"{leave}_{self._front}"
+                    links.append(self.object.attach_uprobe(program, path, offset, returns=True))
+        except KernelError as failure:
+            self.failures[name] = str(failure)
+        if links and name not in self.failures:
+            self.libraries[file] = links
+            return
+        for link in links:
+            link.destroy()
+        self._refused.add(file)
+
+    def close(self) -> None:
+        """Detach everything."""
+        for links in self.libraries.values():
+            for link in links:
+                link.destroy()
+        self.object.close()

@@ -1,0 +1,280 @@
+"""The columns that the stages hand to each other: `Exchanges` out of capture, `Spans` from there on.
+
+Every stage takes and returns whole batches; one row is one exchange as one end of a connection saw it. Nothing here
+touches a single row in Python: `take` and `concat` are the only ways by which rows move.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from enum import IntEnum, IntFlag
+from typing import Generic, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+AttributeValue: TypeAlias = "str | bool | int | float | tuple[str, ...] | tuple[int, ...]"
+Attributes: TypeAlias = tuple[tuple[str, AttributeValue], ...]
+"""Ordered, hashable attributes: what is interned and encoded once per distinct set."""
+
+SLOTS = 3
+"""Variable texts that one span can carry beside its interned attributes (for HTTP: target, path, query)."""
+
+
+T = TypeVar("T", bound=Hashable)
+
+
+class Intern(Generic[T]):
+    """What repeats, by number: `id` gives equal items the same id; ids ascend and are never used again.
+
+    Holds at most `limit` items: the one that was asked for longest ago makes room, and everybody in `on_forget` is
+    told, so that what they cached under its id goes as well. Columns must not keep ids for longer than tracing holds
+    rows.
+
+    >>> table = Intern[str](limit=2)
+    >>> table.id("a"), table.id("b"), table.id("a")
+    (0, 1, 0)
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.on_forget: list[Callable[[int], None]] = []
+        self._ids: dict[T, int] = {}
+        self._items: OrderedDict[int, T] = OrderedDict()
+        self._next = 0
+
+    def id(self, item: T) -> int:
+        """The item's id; a new one if it was not there."""
+        known = self._ids.get(item)
+        if known is not None:
+            self._items.move_to_end(known)
+            return known
+        if len(self._ids) >= self.limit:
+            oldest, forgotten = self._items.popitem(last=False)
+            del self._ids[forgotten]
+            for forget in self.on_forget:
+                forget(oldest)
+        number = self._next
+        self._next += 1
+        self._ids[item] = number
+        self._items[number] = item
+        return number
+
+    def touch(self, numbers: Iterable[int]) -> None:
+        """As if the items of these ids had been asked for; for who remembers ids by a shorter way."""
+        for number in numbers:
+            if number in self._items:
+                self._items.move_to_end(number)
+
+    def __getitem__(self, number: int) -> T:
+        return self._items[number]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The addresses of one end of a connection as attributes; the peer's ephemeral port is a column of its own.
+
+    always: network.peer.address, network.transport, network.type, client.address (server kind) …
+    unless_addressed: server.address, server.port; left out when the protocol's own bytes name the server (Host).
+    """
+
+    always: Attributes
+    unless_addressed: Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Who: the attributes of one OTLP Resource. `service` is its `service.name`, for tables and live lines."""
+
+    service: str
+    attributes: Attributes
+
+
+class Kind(IntEnum):
+    """OTLP `Span.SpanKind` of the ends that we see."""
+
+    SERVER = 2
+    CLIENT = 3
+
+
+class Flag(IntFlag):
+    """`enum exchange_flags` of bpf/include/records.h; a test holds the two against each other through BTF."""
+
+    SERVER = 1 << 0
+    UNANSWERED = 1 << 1
+    RESET = 1 << 2
+    TLS = 1 << 3
+    PEER = 1 << 4
+    HEAD = 1 << 5
+    REQUEST_CUT = 1 << 6
+    RESPONSE_CUT = 1 << 7
+    NO_REQUEST = 1 << 8
+    NO_RESPONSE = 1 << 9
+    PARTIAL = 1 << 10
+    AMENDS = 1 << 11
+    LAST = 1 << 12
+    EPOLL = 1 << 13
+    DISTURBED = 1 << 14
+    MANY = 1 << 15
+    MIDSTREAM = 1 << 16
+    ANSWERING = 1 << 17
+
+
+class Link(IntEnum):
+    """How a span's parent was found (`otel_ebpf.link.method`); the order is that of the ladder in docs/."""
+
+    NONE = 0
+    TRACEPARENT = 1
+    B3 = 2
+    JAEGER = 3
+    CONNECTION = 4
+    """Server span: the client span at the other end of the same connection, on this host."""
+    THREAD_RESPONSE = 5
+    """The blocking thread that sent the request also wrote the response of the parent."""
+    THREAD_ALONE = 6
+    """The sending thread had exactly this one request open."""
+    PENDING = 255
+    """Not decided yet; never exported."""
+
+    @property
+    def label(self) -> str:
+        """The attribute's value, e.g. `Link.THREAD_ALONE.label == "thread-alone"`."""
+        return self.name.lower().replace("_", "-")
+
+
+@dataclass(slots=True)
+class Exchanges:
+    """What capture hands over: records of one size class, columns aligned, n rows.
+
+    head: (n,) structured array, dtype of `struct exchange` (otel_ebpf.kernel.btf).
+    request: (n, W) uint8, the first bytes of each request; only `head["req_cap"]` of a row are valid, the rest is zero.
+    response: (n, V) uint8, likewise with `head["rsp_cap"]`.
+    W and V are multiples of 8 and 0 for records without payload.
+    """
+
+    head: NDArray[np.void]
+    request: NDArray[np.uint8]
+    response: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.head)
+
+
+@dataclass(slots=True)
+class Spans:
+    """One row per span, n rows. Times are CLOCK_MONOTONIC ns until the encoder.
+
+    A pipelined exchange (16 Redis commands in one write) has become several rows. A client end whose payload the other
+    end carries (Flag.HEAD) has shape -1 until tracing has joined it with its server end.
+    """
+
+    span_id: NDArray[np.uint64]
+    conn: NDArray[np.uint64]
+    """(n,) connection.id of this end"""
+    pair: NDArray[np.uint64]
+    """(n,) the same for both ends of one connection on this host, else unique to this end"""
+    seq: NDArray[np.uint32]
+    """(n,) TCP sequence number of the message's first byte: with `pair` the key that joins both ends"""
+    start: NDArray[np.uint64]
+    end: NDArray[np.uint64]
+    """(n,) last byte of the response (request's last byte or the time of the close if unanswered)"""
+    first_byte: NDArray[np.uint64]
+    """(n,) first byte of the response; 0 if unanswered"""
+    kind: NDArray[np.uint8]
+    flags: NDArray[np.uint32]
+    """(n,) Flag of the record"""
+    tgid: NDArray[np.uint32]
+    unit_req: NDArray[np.uint64]
+    unit_rsp: NDArray[np.uint64]
+    cause: NDArray[np.uint64]
+    req_bytes: NDArray[np.uint64]
+    rsp_bytes: NDArray[np.uint64]
+    resource: NDArray[np.int32]
+    """(n,) id in Intern[Resource]; -1: not asked yet"""
+    endpoint: NDArray[np.int32]
+    """(n,) id in Intern[Endpoint]; -1: none"""
+    peer_port: NDArray[np.uint16]
+    """(n,) the other end's port (`network.peer.port`); 0: none (unix)"""
+    shape: NDArray[np.int32]
+    """(n,) id in Intern[Fields] (otel_ebpf.protocols); -1: payload not known (yet); -2: protocol not recognised"""
+    slot_start: NDArray[np.int64]
+    """(n, SLOTS) where in `text` the row's variable texts begin"""
+    slot_length: NDArray[np.int32]
+    """(n, SLOTS) and how long they are, bytes; 0 = absent"""
+    text: NDArray[np.uint8]
+    """flat bytes, redacted, valid UTF-8 within each slot; shared by all rows, compacted by `take`"""
+    remote_link: NDArray[np.uint8]
+    """(n,) Link.TRACEPARENT, B3, JAEGER: the request carried a context; else Link.NONE"""
+    remote_trace: NDArray[np.uint64]
+    """(n, 2) its trace id, big-endian halves as stored on the wire (view as 16 uint8)"""
+    remote_parent: NDArray[np.uint64]
+    """(n,) its span id, bytes as on the wire"""
+    remote_flags: NDArray[np.uint8]
+    """(n,) its trace flags; bit 0: sampled"""
+    trace: NDArray[np.uint64]
+    """(n, 2) trace id as (n, 16) bytes on the wire; 0 until tracing has decided"""
+    parent: NDArray[np.uint64]
+    """(n,) parent span id, bytes as on the wire; 0 = root or not decided"""
+    link: NDArray[np.uint8]
+    """(n,) Link"""
+
+    def __len__(self) -> int:
+        return len(self.span_id)
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Spans:
+        """The given rows (index array or mask) as a batch of their own, which holds no other row's text alive."""
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        picked = {k: v[rows] for k, v in columns.items() if k != "text"}
+        lengths = picked["slot_length"].astype(np.int64).ravel()
+        starts = picked["slot_start"].ravel()
+        ends = np.cumsum(lengths)
+        begins = ends - lengths
+        total = int(ends[-1]) if len(ends) else 0
+        source = np.arange(total, dtype=np.int64) + np.repeat(starts - begins, lengths)
+        picked["slot_start"] = begins.reshape(-1, SLOTS)
+        return Spans(text=self.text[source], **picked)
+
+    def part(self, begin: int, end: int) -> Spans:
+        """Rows that follow each other, without a copy: all texts stay alive."""
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Spans(**{name: column if name == "text" else column[begin:end] for name, column in columns.items()})
+
+    @staticmethod
+    def concat(batches: Sequence[Spans]) -> Spans:
+        """All rows of all batches, in order; an empty sequence gives an empty batch."""
+        if not batches:
+            return Spans.empty()
+        if len(batches) == 1:
+            return batches[0]
+        offset = 0
+        starts = []
+        for batch in batches:
+            starts.append(batch.slot_start + offset)
+            offset += len(batch.text)
+        joined = {f.name: np.concatenate([getattr(b, f.name) for b in batches]) for f in fields(Spans)}
+        joined["slot_start"] = np.concatenate(starts)
+        return Spans(**joined)
+
+    @staticmethod
+    def empty(n: int = 0) -> Spans:
+        """n rows of zeros, shape -1."""
+        dtypes: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+            "slot_start": (np.int64, (n, SLOTS)),
+            "slot_length": (np.int32, (n, SLOTS)),
+            "text": (np.uint8, (0,)),
+            "remote_trace": (np.uint64, (n, 2)),
+            "trace": (np.uint64, (n, 2)),
+            "peer_port": (np.uint16, (n,)),
+            **dict.fromkeys(("shape", "resource", "endpoint"), (np.int32, (n,))),
+            **dict.fromkeys(("kind", "remote_link", "remote_flags", "link"), (np.uint8, (n,))),
+            **dict.fromkeys(("seq", "flags", "tgid"), (np.uint32, (n,))),
+        }
+        columns = {f.name: np.zeros(*reversed(dtypes.get(f.name, (np.uint64, (n,))))) for f in fields(Spans)}
+        for name in ("shape", "resource", "endpoint"):
+            columns[name] -= 1
+        return Spans(**columns)
