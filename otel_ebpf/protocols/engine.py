@@ -1,0 +1,209 @@
+"""From exchanges to spans: which protocol, what was said, whose answer is whose.
+
+Theory of operation. A batch goes through four steps, all but the last without a step in Python per row:
+
+1. Rows of connections that were never announced are counted and dropped; heads without payload pass through.
+2. The protocol is the connection's; where that is undecided the Detector looks at the bytes (detection.py).
+3. What can be read by columns or was read before is: a columnar reader (HTTP), or groups of rows with equal bytes, of
+   which each is read once (memory.py).
+4. In order of time, one by one: requests that change or need the connection's memory, and pipelined requests whose
+   answers come with other records (pipeline.py).
+
+Every exchange with a known connection gives at least one row: shape -1 for heads, -2 for what was not understood or is
+no application's request; an exchange of several requests gives one row each, consecutive, the first with its own ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from otel_ebpf.capture.connections import UNDECIDED, UNKNOWN, Connections
+from otel_ebpf.model import Exchanges, Flag, Intern, Spans
+from otel_ebpf.protocols import registry
+from otel_ebpf.protocols.base import Fields, Options, Protocol
+from otel_ebpf.protocols.detection import Detector
+from otel_ebpf.protocols.extras import Batch, Reader
+from otel_ebpf.protocols.groups import Groups
+from otel_ebpf.protocols.headers import Lines
+from otel_ebpf.protocols.memory import Shapes
+from otel_ebpf.protocols.pieces import Pieces
+from otel_ebpf.protocols.pipeline import Pipelines
+from otel_ebpf.protocols.turns import Turns
+from otel_ebpf.protocols.work import Able, Counts, Job
+from otel_ebpf.tracing.context import Remote, remote
+
+_HEAD = int(Flag.HEAD)
+
+
+class Engine:
+    """Turns batches of exchanges into spans; remembers what repeats. See `parse`.
+
+    failures, ignored: exchanges by protocol that could not be understood; that were the protocol's own business. cut:
+    exchanges of several requests of which not all were kept. unknown_connections: rows dropped because the connection's
+    announcement was lost. unrecognised: exchanges of no protocol of ours. unreadable: exchanges without a byte of
+    request. pipelines.lost, pipelines.resynchronised: see Pipelines.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        shapes: Intern[Fields],
+        options: Options,
+        modules: Sequence[Protocol] | None = None,
+    ) -> None:
+        self.modules = registry() if modules is None else tuple(modules)
+        names = [module.name for module in self.modules]
+        self._counts = Counts(dict.fromkeys(names, 0), dict.fromkeys(names, 0))
+        self.pipelines = Pipelines()
+        self._connections = connections
+        self._intern = shapes
+        self._able = [Able.of(i, module, options, shapes) for i, module in enumerate(self.modules)]
+        self._readers: dict[int, Reader] = {a.index: a.reader for a in self._able if a.reader is not None}
+        for reader in self._readers.values():
+            shapes.on_forget.append(reader.forget)
+        self._detector = Detector(self.modules, self._readers)
+        self._shapes = Shapes(shapes)
+        self._groups = Groups(connections, self._shapes, self.pipelines, options, self._counts)
+        self._turns = Turns(connections, self._shapes, self.pipelines, options, self._counts)
+        self._now = 0
+
+    @property
+    def failures(self) -> dict[str, int]:
+        return self._counts.failures
+
+    @property
+    def ignored(self) -> dict[str, int]:
+        return self._counts.ignored
+
+    @property
+    def cut(self) -> int:
+        return self._counts.cut
+
+    @property
+    def unknown_connections(self) -> int:
+        return self._counts.unknown_connections
+
+    @property
+    def unrecognised(self) -> int:
+        return self._counts.unrecognised
+
+    @property
+    def unreadable(self) -> int:
+        return self._counts.unreadable
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How often a text did not become an attribute because there were too many different ones, by kind."""
+        return {kind: count for reader in self._readers.values() for kind, count in reader.left_out.items()}
+
+    def parse(self, exchanges: Exchanges, now: int) -> Spans:
+        """The spans of one batch of n rows; now: CLOCK_MONOTONIC ns."""
+        return self.parse_batches((exchanges,), now)
+
+    def parse_batches(self, batches: Sequence[Exchanges], now: int) -> Spans:
+        """The spans of several batches of one moment, in their order.
+
+        Size classes come in batches of their own; what is to be read in order (a statement prepared by a long request
+        and executed by a short one) is read in order across all of them.
+        """
+        self._now = now
+        if self._shapes.forgotten:
+            self._shapes.forgotten = False
+            self._groups.forget()
+            self._turns.forget()
+        jobs = [self._begin(batch, now) for batch in batches if len(batch)]
+        self._turns.take(jobs, self._able)
+        return Spans.concat([self._finish(job) for job in jobs])
+
+    def complete(self, exchanges: Exchanges) -> NDArray[np.int8]:
+        """(n,) whether each response is whole: 1 yes, 0 no, -1 it cannot be told. For rows with Flag.PARTIAL."""
+        n = len(exchanges)
+        result = np.full(n, -1, np.int8)
+        if not n or not exchanges.request.shape[1]:
+            return result
+        row = self._connections.rows(exchanges.head["conn"], self._now)
+        protocol = np.where(row >= 0, self._connections.protocol[row], UNKNOWN)
+        for index, reader in self._readers.items():
+            new = protocol == UNDECIDED
+            if new.any():
+                protocol[new & reader.detect(exchanges.request, exchanges.response)] = index
+        for index in np.unique(protocol[protocol >= 0]).tolist():
+            rows = (protocol == index).nonzero()[0]
+            able = self._able[index]
+            if able.reader is not None:
+                result[rows] = able.reader.complete(self._batch(exchanges, row, rows))
+            elif able.completing is not None:
+                job = Job(exchanges, row, Pieces(0), [])
+                for i in rows.tolist():
+                    request, response = job.payload(i)
+                    sizes = int(exchanges.head["req_bytes"][i]), int(exchanges.head["rsp_bytes"][i])
+                    told = able.completing.complete(request, response, *sizes)
+                    result[i] = -1 if told is None else int(told)
+        return result
+
+    # 1 and 2: connections and protocols
+
+    def _begin(self, exchanges: Exchanges, now: int) -> Job:
+        row = self._connections.rows(exchanges.head["conn"], now)
+        lost = row < 0
+        if lost.any():
+            self._counts.unknown_connections += int(lost.sum())
+            known = (~lost).nonzero()[0]
+            exchanges = Exchanges(exchanges.head[known], exchanges.request[known], exchanges.response[known])
+            row = row[known]
+        job = Job(exchanges, row, Pieces(len(row)), [])
+        flags = exchanges.head["flags"]
+        bare = (flags & _HEAD) > 0
+        job.pieces.first[bare] = 0
+        silent = ~bare & (exchanges.head["req_cap"] == 0)
+        self._counts.unreadable += int(silent.sum())
+        if not exchanges.request.shape[1] or bare.all():
+            return job
+        protocol = np.where(bare | silent, UNKNOWN, self._connections.protocol[row])
+        undecided = (protocol == UNDECIDED).nonzero()[0]
+        if len(undecided):
+            self._detector.decide(self._connections, exchanges, row, undecided)
+            protocol[undecided] = self._connections.protocol[row[undecided]]
+        kinds = np.bincount(protocol + 2, minlength=2)
+        self._counts.unrecognised += int(kinds[:2].sum() - bare.sum() - silent.sum())
+        for index in kinds[2:].nonzero()[0].tolist():
+            rows = (protocol == index).nonzero()[0]
+            able, batch = self._able[index], self._batch(exchanges, row, rows)
+            if able.reader is not None:
+                self._by_columns(job, able.reader, index, rows, batch)
+            else:
+                self._groups.read(job, able, rows, batch)
+        return job
+
+    def _batch(self, exchanges: Exchanges, row: NDArray[np.int32], rows: NDArray[np.intp]) -> Batch:
+        pick = slice(None) if len(rows) == len(exchanges) else rows
+        request, response = exchanges.request[pick], exchanges.response[pick]
+        return Batch(exchanges.head[pick], request, response, row[pick].astype(np.intp), self._connections.table)
+
+    def _by_columns(self, job: Job, reader: Reader, index: int, rows: NDArray[np.intp], batch: Batch) -> None:
+        columns = reader.read(batch)
+        conn = batch.head["conn"]
+        slow = columns.shape < 0
+        if slow.any() or len(self.pipelines):
+            slow |= np.isin(conn, np.concatenate([conn[slow], np.array(self.pipelines.connections(), np.uint64)]))
+            columns.shape[slow] = -1
+            job.later(index, rows[slow])
+        job.pieces.columns(rows, columns)
+        found = remote(columns.lines)
+        has = ((found.link > 0) & ~slow).nonzero()[0]
+        if len(has):
+            job.pieces.remote(rows[has], Remote(found.link[has], found.trace[has], found.parent[has], found.flags[has]))
+
+    def _finish(self, job: Job) -> Spans:
+        requests = job.pieces.requests()
+        late = Remote.none(0)
+        if requests:
+            matrix = np.zeros((len(requests), max(len(r) for _, _, r in requests)), np.uint8)
+            for i, (_, _, request) in enumerate(requests):
+                matrix[i, : len(request)] = np.frombuffer(request, np.uint8)
+            late = remote(Lines.of(matrix))
+        self._intern.touch(job.pieces.shapes())
+        return job.pieces.spans(job.exchanges, self._connections.pair[job.row], late)

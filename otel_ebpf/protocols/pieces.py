@@ -1,0 +1,186 @@
+"""From what was read to columns: each exchange becomes the spans of its readings, consecutive rows, without a Python
+step per row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from otel_ebpf.model import SLOTS, Exchanges, Kind, Link, Spans
+from otel_ebpf.protocols.extras import Columns
+from otel_ebpf.tracing.context import Remote
+
+NOT_KNOWN, NOT_RECOGNISED = -1, -2
+"""Shapes: the payload is not here; it is no protocol of ours, or none of its requests."""
+_KINDS = np.array([Kind.CLIENT, Kind.SERVER], np.uint8)
+"""By Flag.SERVER, which is bit 0."""
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def derived_ids(span_id: NDArray[np.uint64], k: NDArray[np.intp]) -> NDArray[np.uint64]:
+    """Span ids of the k-th spans of exchanges (k = 0: the exchange's own); never 0. SplitMix64 of id and k."""
+    ids: NDArray[np.uint64] = span_id.astype(np.uint64) + k.astype(np.uint64) * _GOLDEN
+    ids = (ids ^ (ids >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    ids = (ids ^ (ids >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    ids ^= ids >> np.uint64(31)
+    return np.where(k == 0, span_id, np.where(ids == 0, _GOLDEN, ids))
+
+
+class Pieces:
+    """Collects, for the n exchanges of one batch, which readings each has; then makes the Spans.
+
+    A piece is one reading: shape and texts. Exchanges that say the same share their pieces.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.first = np.full(n, 1, np.intp)  # piece 1: not recognised
+        self.count = np.ones(n, np.intp)
+        self._shape = [NOT_KNOWN, NOT_RECOGNISED]
+        self._length: list[int] = [0] * (2 * SLOTS)
+        self._texts: list[bytes] = []
+        self._columns: list[tuple[NDArray[np.intp], Columns]] = []
+        self._starts: list[tuple[int, int, int]] = []
+        self._flags: list[tuple[int, int, int]] = []
+        self._requests: list[tuple[int, int, bytes]] = []
+        self._remotes: list[tuple[NDArray[np.intp], Remote]] = []
+
+    def add_all(self, shapes: Sequence[int], texts: Sequence[Sequence[bytes]]) -> tuple[int, int]:
+        """The pieces of an exchange, and their texts; number of the first, and how many. None: not recognised."""
+        if not shapes:
+            return 1, 1
+        first = len(self._shape)
+        self._shape.extend(shapes)
+        for of_one in texts:
+            self._texts.extend(of_one)
+            self._length.extend(map(len, of_one))
+            self._length.extend([0] * (SLOTS - len(of_one)))
+        return first, len(shapes)
+
+    def shapes(self) -> set[int]:
+        """Shapes of the pieces that were added one by one."""
+        return set(self._shape)
+
+    @property
+    def size(self) -> int:
+        """How many pieces there are; the number of the next."""
+        return len(self._shape)
+
+    def columns(self, rows: NDArray[np.intp], columns: Columns) -> None:
+        """Exchanges that were read by columns; those with shape -1 are left as they are."""
+        self._columns.append((rows, columns))
+
+    def starts(self, row: int, k: int, start: int) -> None:
+        """The k-th span of this exchange began earlier than its record."""
+        self._starts.append((row, k, start))
+
+    def flags(self, row: int, k: int, flags: int) -> None:
+        """The k-th span of this exchange has these flags instead of its record's."""
+        self._flags.append((row, k, flags))
+
+    def carries(self, row: int, k: int, request: bytes) -> None:
+        """The k-th span's request is to be searched for a trace context."""
+        self._requests.append((row, k, request))
+
+    def remote(self, rows: NDArray[np.intp], remote: Remote) -> None:
+        """The contexts of the first spans of these exchanges."""
+        self._remotes.append((rows, remote))
+
+    def requests(self) -> list[tuple[int, int, bytes]]:
+        """All that `carries` was told."""
+        return self._requests
+
+    def spans(self, exchanges: Exchanges, pair: NDArray[np.uint64], late: Remote) -> Spans:
+        """The spans of all exchanges, in order. late: contexts of `requests()`."""
+        n = len(self.first)
+        head = exchanges.head
+        shape, start, length, text = self._assemble()
+        total = int(self.count.sum())
+        single = total == n and bool((self.count == 1).all())
+        piece: NDArray[np.intp] = self.first
+        row: NDArray[np.intp] | slice = slice(None)
+        k = begin = np.zeros(0, np.intp)
+        if not single:
+            row = np.repeat(np.arange(n), self.count)
+            begin = np.cumsum(self.count) - self.count
+            k = np.arange(total) - begin[row]
+            piece = self.first[row] + k
+        ids, seq = head["span_id"][row], head["seq_req"][row]
+        if not single:
+            ids = derived_ids(ids, k)
+            seq = seq + k.astype(np.uint32)
+        flags = head["flags"][row]
+        answered = head["t_rsp_end"][row]
+        unanswered_end = np.maximum(head["t_req_end"], head["t_req"])[row]
+        context = Remote.none(total)
+        spans = Spans(
+            span_id=np.ascontiguousarray(ids),
+            conn=np.ascontiguousarray(head["conn"][row]),
+            pair=pair[row],
+            seq=np.ascontiguousarray(seq),
+            start=np.ascontiguousarray(head["t_req"][row]),
+            end=np.where(answered > 0, answered, unanswered_end),
+            first_byte=np.ascontiguousarray(head["t_rsp"][row]),
+            kind=_KINDS[flags & 1],
+            flags=np.ascontiguousarray(flags),
+            tgid=np.ascontiguousarray(head["tgid"][row]),
+            unit_req=np.ascontiguousarray(head["unit_req"][row]),
+            unit_rsp=np.ascontiguousarray(head["unit_rsp"][row]),
+            cause=np.ascontiguousarray(head["cause"][row]),
+            req_bytes=np.ascontiguousarray(head["req_bytes"][row]),
+            rsp_bytes=np.ascontiguousarray(head["rsp_bytes"][row]),
+            resource=np.full(total, -1, np.int32),
+            endpoint=np.full(total, -1, np.int32),
+            peer_port=np.zeros(total, np.uint16),
+            shape=shape[piece],
+            slot_start=start[piece],
+            slot_length=length[piece],
+            text=text,
+            remote_link=context.link,
+            remote_trace=context.trace,
+            remote_parent=context.parent,
+            remote_flags=context.flags,
+            trace=np.zeros((total, 2), np.uint64),
+            parent=np.zeros(total, np.uint64),
+            link=np.full(total, Link.PENDING, np.uint8),
+        )
+        where = np.arange(n) if single else begin
+        for rows, remote in self._remotes:
+            _put(spans, where[rows], remote)
+        if self._requests:
+            at = np.array([where[r] + i for r, i, _ in self._requests], np.intp)
+            _put(spans, at, late)
+        for r, i, began in self._starts:
+            spans.start[where[r] + i] = began
+        for r, i, told in self._flags:
+            spans.flags[where[r] + i] = told
+            spans.first_byte[where[r] + i] = 0
+        return spans
+
+    def _assemble(self) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32], NDArray[np.uint8]]:
+        """All pieces as columns: shape, slot_start, slot_length, text."""
+        lengths = np.array(self._length, np.int32)
+        ends = np.cumsum(lengths, dtype=np.int64)
+        shapes = [np.array(self._shape, np.int32)]
+        starts, sizes = [(ends - lengths).reshape(-1, SLOTS)], [lengths.reshape(-1, SLOTS)]
+        texts = [np.frombuffer(b"".join(self._texts), np.uint8)]
+        at, offset = len(self._shape), len(texts[0])
+        for rows, columns in self._columns:
+            read = columns.shape >= 0
+            self.first[rows[read]] = at + read.nonzero()[0]
+            shapes.append(columns.shape)
+            starts.append(columns.slot_start + offset)
+            sizes.append(columns.slot_length)
+            texts.append(columns.text)
+            at, offset = at + len(rows), offset + len(columns.text)
+        if len(shapes) == 1:
+            return shapes[0], starts[0], sizes[0], texts[0]
+        return np.concatenate(shapes), np.concatenate(starts), np.concatenate(sizes), np.concatenate(texts)
+
+
+def _put(spans: Spans, at: NDArray[np.intp], remote: Remote) -> None:
+    spans.remote_link[at] = remote.link
+    spans.remote_trace[at] = remote.trace
+    spans.remote_parent[at] = remote.parent
+    spans.remote_flags[at] = remote.flags
