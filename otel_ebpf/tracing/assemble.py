@@ -1,0 +1,272 @@
+"""Whole traces before export: rows are held until their parent, and its parent, and so on to the root, are known.
+
+Theory of operation. The kernel hands an exchange over up to `lag_ns` after it ended. So when that time has passed since
+a row's end, everything that ended before it is here: the row is *due*, and judged, once, against what became due with
+it or waits since before. Servers are given `SKEW_NS` more, so that the client end of the same exchange, which ends
+last, and all calls made for a request are due no later than the request itself. A pass, on each `feed`:
+
+1. `join`: the two ends of a connection on this host become mates; a client end without payload takes over the server's.
+2. Server rows: child of their mate; else of the context in the request; else root.
+3. Client rows: the ladder (`parents`, `rungs`) finds the request that they were made for, or says that it is to come:
+   then the row waits, `hold_ns` from its end, or `NAMED_NS` if the kernel has named the request.
+4. `resolve`: rows whose chain of parents ends in a decided row get that row's trace id, and go.
+
+Rows of a process that never receives requests (curl, cron jobs) pass through at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from otel_ebpf.model import Spans
+from otel_ebpf.tracing.arrivals import amend, arrive
+from otel_ebpf.tracing.bits import CLIENT, CONNECTION, HEAD, NO_LINK, SERVER, TRACEPARENT
+from otel_ebpf.tracing.counters import Counters
+from otel_ebpf.tracing.join import join, local
+from otel_ebpf.tracing.keys import place
+from otel_ebpf.tracing.memory import Memory
+from otel_ebpf.tracing.outcome import (
+    foreign_context,
+    set_child,
+    set_child_of_released,
+    set_remote,
+    set_requests,
+    set_root,
+)
+from otel_ebpf.tracing.parents import decide
+from otel_ebpf.tracing.pool import ARRIVED, ASKED, DECIDED, FREE, NOWHERE, OPEN, SEEN, Pool, Rows
+from otel_ebpf.tracing.processes import CALLS, Processes
+from otel_ebpf.tracing.rungs import ladder
+from otel_ebpf.tracing.rungs.base import NONE
+from otel_ebpf.tracing.views import calls_of, learn, released_of, requests_of
+
+HOLD_NS = 2 * 10**9
+LAG_NS = 600 * 10**6
+FORGET_THREADS_NS = 600 * 10**9
+_GENERATIONS = 1 << 10
+_FORCED_PASSES = 8
+
+
+class Assembler:
+    """Takes rows as they come, gives them back with trace, parent and link, and client ends with their shape.
+
+    After tracing, `remote_link`, `remote_flags` of a row say how its *trace* came to this host (NONE: begun here): what
+    parent-based sampling asks. A row's parent is a remote span if and only if `parent == remote_parent != 0`.
+
+    hold_ns: how long a row waits for something that may come. limit_rows: how many may wait. random: of trace ids.
+    lag_ns: how long after its end a row may arrive. trust: (n,) whether a row's remote context is to be believed.
+    """
+
+    def __init__(
+        self,
+        hold_ns: int = HOLD_NS,
+        limit_rows: int = 200_000,
+        random: np.random.Generator | None = None,
+        trust: Callable[[Spans], NDArray[np.bool_]] | None = None,
+        lag_ns: int = LAG_NS,
+    ) -> None:
+        self.counters = Counters()
+        self.processes = Processes()
+        self._hold = np.uint64(hold_ns)
+        self._lag = np.uint64(lag_ns)
+        self._limit = limit_rows
+        self._random = random or np.random.default_rng()
+        self._trust = trust
+        self._pool = Pool()
+        self._memory = Memory()
+        self._rungs = ladder()
+        self._threads_known_since = 0
+        self.confidence: NDArray[np.float32] = np.ones(0, np.float32)
+        """(n,) of the links of the rows that were returned last"""
+
+    def feed(self, spans: Spans, now: int, waits: NDArray[np.uint64] | None = None) -> Spans:
+        """New rows in, decided rows out. waits: (n,) ns for which an amendment of the row (Flag.PARTIAL) is awaited.
+
+        The texts of the rows that are returned lie in an arena that they share with rows that still wait: encode the
+        batch, or `take` from it, rather than keep it.
+        """
+        pool = self._pool
+        pool.make_room(len(spans))
+        if now - self._threads_known_since > FORGET_THREADS_NS:
+            self.processes.forget_threads()
+            self._threads_known_since = now
+        if len(spans):
+            awaited = np.zeros(len(spans), np.uint64) if waits is None else waits
+            rows = arrive(pool, spans, awaited, self.processes, self._lag, self._hold)
+            if self._trust is not None:
+                pool.spans.remote_link[rows[~self._trust(spans)]] = NO_LINK
+            amend(pool, rows, self._memory, self.counters)
+        released = [self._pass(now)]
+        for _ in range(_FORCED_PASSES):
+            if len(pool) <= self._limit:
+                break
+            self._force_oldest(len(pool) - self._limit)
+            released.append(self._pass(now))
+            self.counters.overflow += len(released[-1])
+        return self._give(released, now)
+
+    def flush(self) -> Spans:
+        """All rows, with what is known of them now."""
+        pool = self._pool
+        now = int(pool.spans.end[pool.state != FREE].max(initial=0))
+        released = []
+        while len(pool):
+            live = np.flatnonzero(pool.state >= ARRIVED)
+            pool.due[live] = pool.deadline[live] = 0
+            released.append(self._pass(now))
+        return self._give(released, now)
+
+    def _pass(self, now: int) -> Rows:
+        """Judge what is due; returns the rows that are free to go (their columns stay readable for this feed)."""
+        pool = self._pool
+        spans = pool.spans
+        time = np.uint64(now)
+        fresh = np.flatnonzero((pool.state == ARRIVED) & (pool.due <= time))
+        pool.state[fresh] = OPEN
+        ripe = np.flatnonzero(pool.state >= OPEN)
+        if not len(ripe):
+            return ripe
+        self._join(ripe[(pool.mate[ripe] == NOWHERE) & (pool.ordinal[ripe] == 0)])
+        rows = np.flatnonzero(pool.state == OPEN)
+        server = spans.kind[rows] == SERVER
+        self._judge_servers(rows[server], time)
+        self._judge_calls(rows[~server], fresh, time)
+        return self._resolve(time)
+
+    def _join(self, rows: Rows) -> None:
+        pool = self._pool
+        spans = pool.spans
+        clients, _ = join(pool, rows)
+        self.counters.joined += len(clients)
+        # A call that has its parent already, and turns out to carry a context.
+        late = clients[(pool.state[clients] == DECIDED) & foreign_context(spans, clients)]
+        forwarded = pool.above[late] == spans.remote_parent[late]
+        set_remote(pool, late[~forwarded])
+
+    def _judge_servers(self, rows: Rows, time: np.uint64) -> None:
+        """Child of the other end; else of the context in its bytes; else root."""
+        pool, spans = self._pool, self._pool.spans
+        mate = pool.mate[rows]
+        joined = mate != NOWHERE
+        set_child(pool, rows[joined], mate[joined], CONNECTION)
+        rows = rows[~joined]
+        rows = rows[~self._recall_clients(rows)]
+        near = local(spans, rows)
+        past = pool.deadline[rows] <= time
+        self.counters.timed_out += int((near & past).sum())
+        rows = rows[past | ~near]
+        remote = (spans.remote_link[rows] != NO_LINK) & (spans.remote_parent[rows] != 0)
+        set_remote(pool, rows[remote])
+        set_root(pool, rows[~remote], self._random)
+
+    def _recall_clients(self, rows: Rows) -> NDArray[np.bool_]:
+        """(n,) whether the client end of these server rows was released a moment ago: they are its children then."""
+        pool, spans = self._pool, self._pool.spans
+        recalled = np.zeros(len(rows), np.bool_)
+        ask = np.flatnonzero((pool.asked[rows] != ASKED) & (spans.seq[rows] != 0) & local(spans, rows))
+        if not len(ask):
+            return recalled
+        asked = rows[ask]
+        pool.asked[asked] = ASKED
+        found, ends = self._memory.find("place", place(spans.pair[asked], spans.seq[asked], pool.ordinal[asked]))
+        client = ends.kind == CLIENT
+        found, ends = found[client], ends.take(client)
+        recalled[ask[found]] = True
+        set_child_of_released(pool, asked[found], ends, CONNECTION)
+        return recalled
+
+    def _judge_calls(self, rows: Rows, fresh: Rows, time: np.uint64) -> None:
+        """Ask the ladder; what it leaves open waits, the rest is a child, a remote span's child, or a root.
+
+        fresh: (m,) the rows that became due in this pass.
+        """
+        pool, spans = self._pool, self._pool.spans
+        server = spans.kind[fresh] == SERVER
+        learn(self.processes, pool, fresh[~server])
+        fresh_requests = fresh[server & (pool.ordinal[fresh] == 0)]
+        fresh_requests = fresh_requests[(self.processes.traits(spans.tgid[fresh_requests]) & CALLS) != 0]
+        requests, gone = requests_of(pool, fresh_requests, self._late(rows), self._memory)
+        calls = calls_of(pool, rows, requests, self.processes)
+        verdict = decide(self._rungs, calls, requests)
+        past = pool.deadline[rows] <= time
+        found = verdict.request != NONE
+        # What a call without payload carries, its server's end will tell: only then can it be called a root.
+        unread = calls.has(HEAD) & (pool.mate[rows] == NOWHERE) & ~past
+        finished = found | ((~verdict.open | past) & ~unread)
+        # A context that no request of the process had is that of an SDK in the process: its span is in between.
+        own_sdk = finished & foreign_context(spans, rows) & (verdict.link != TRACEPARENT)
+        set_remote(pool, rows[own_sdk])
+        set_root(pool, rows[finished & ~found & ~own_sdk], self._random)
+        set_requests(pool, rows, requests, gone, verdict, np.flatnonzero(found & ~own_sdk))
+        self.counters.conflicts += int(verdict.conflict.sum())
+        self.counters.timed_out += int((verdict.open & past).sum())
+
+    def _late(self, calls: Rows) -> Rows:
+        """Calls that name a request which did not become due with them: once, older requests are searched for it."""
+        pool = self._pool
+        named = calls[(pool.spans.cause[calls] != 0) & (pool.asked[calls] != ASKED)]
+        late: Rows = named[pool.asked[named] == SEEN]
+        pool.asked[named] += np.uint8(1)
+        return late
+
+    def _resolve(self, time: np.uint64) -> Rows:
+        """Rows whose root is decided get its trace; returns those that wait for nothing else."""
+        pool, spans = self._pool, self._pool.spans
+        rows = np.flatnonzero(pool.state == DECIDED)
+        top = self._tops(rows)
+        known = pool.state[top] == DECIDED
+        rows, top = rows[known], top[known]
+        for column in (*spans.trace.T, pool.came_by, pool.came_with):
+            column[rows] = column[top]
+        pool.up[rows] = rows  # the trace is known: from now on the row depends on nobody
+        is_client = spans.kind[rows] == CLIENT
+        unnumbered = local(spans, rows) & (spans.seq[rows] == 0)  # the mate could not be found in memory later
+        bare = (spans.flags[rows] & HEAD) != 0
+        unjoined = is_client & (pool.mate[rows] == NOWHERE) & (bare | unnumbered)
+        go = ~unjoined | (pool.deadline[rows] <= time)
+        self.counters.unjoined_heads += int((unjoined & bare & go).sum())
+        gone: Rows = rows[go]
+        pool.leave(gone)
+        return gone
+
+    def _tops(self, rows: Rows) -> Rows:
+        """(n,) the topmost known ancestor of each row: the row itself, if nothing is above it."""
+        pool = self._pool
+        top = rows
+        for _ in range(_GENERATIONS):
+            above: Rows = pool.up[top]
+            if (above == top).all():
+                return top
+            top = above
+        # Only rows that are their own ancestors never arrive: the walk goes round with them. One of each ring is cut.
+        ring = np.unique(top[pool.up[top] != top])
+        lowest, onward = np.arange(len(ring)), np.searchsorted(ring, pool.up[ring])
+        for _ in range(len(ring).bit_length()):
+            lowest, onward = np.minimum(lowest, lowest[onward]), onward[onward]
+        cut = ring[lowest == np.arange(len(ring))]
+        self.counters.cycles += len(cut)
+        set_root(pool, cut, self._random)
+        return self._tops(rows)
+
+    def _force_oldest(self, n: int) -> None:
+        """The n oldest rows, and what they wait for, wait no longer."""
+        pool = self._pool
+        rows = np.flatnonzero(pool.state >= ARRIVED)
+        oldest = rows[np.argpartition(pool.spans.end[rows], n - 1)[:n]]
+        for column in (pool.due, pool.deadline):
+            column[oldest] = column[self._tops(oldest)] = 0
+
+    def _give(self, released: list[Rows], now: int) -> Spans:
+        pool = self._pool
+        rows = released[0] if len(released) == 1 else np.concatenate([np.zeros(0, np.intp), *released])
+        batch = pool.copy_of(rows)
+        batch.remote_link, batch.remote_flags = pool.came_by[rows], pool.came_with[rows]
+        self.confidence = pool.confidence[rows]
+        self._memory.file(released_of(pool, rows, batch), now)
+        pool.discard(rows)
+        self.counters.by_link += np.bincount(batch.link, minlength=256)
+        self.counters.held = len(pool)
+        return batch

@@ -1,0 +1,40 @@
+"""Span ids that follow from others, and trace ids.
+
+The kernel gives every record a random span id. A record that turns out to be several exchanges (16 Redis commands in
+one write) needs as many ids, and the two ends of the connection must be able to make theirs without asking each other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+def splitmix64(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The output function of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014)."""
+    z: NDArray[np.uint64] = state + _GOLDEN
+    z = (z ^ (z >> np.uint64(30))) * _MIX_1
+    z = (z ^ (z >> np.uint64(27))) * _MIX_2
+    z ^= z >> np.uint64(31)
+    return z
+
+
+def derive(span_id: NDArray[np.uint64], k: NDArray[np.integer]) -> NDArray[np.uint64]:
+    """(n,) id of the k-th exchange of the record with `span_id`; never 0. The 0-th keeps the record's own id.
+
+    >>> derive(np.array([7, 7, 7], np.uint64), np.arange(3))  # doctest: +NORMALIZE_WHITESPACE
+    array([                  7, 8581286081765471666, 1988111358474182198],
+          dtype=uint64)
+    """
+    ordinal = k.astype(np.uint64)
+    mixed = splitmix64(span_id ^ splitmix64(ordinal))
+    return np.where(ordinal == 0, span_id, np.where(mixed == 0, _GOLDEN, mixed))
+
+
+def trace_ids(random: np.random.Generator, n: int) -> NDArray[np.uint64]:
+    """(n, 2) random trace ids, none of them zero (W3C Trace Context §3.2.2.3: all bytes zero is invalid)."""
+    return random.integers(1, 2**64, size=(n, 2), dtype=np.uint64, endpoint=False)

@@ -1,0 +1,94 @@
+"""The ways in which a row's parent becomes known, and what is written down then."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from otel_ebpf.model import Spans
+from otel_ebpf.tracing.bits import NO_LINK, TRACEPARENT
+from otel_ebpf.tracing.ids import trace_ids
+from otel_ebpf.tracing.memory import Released
+from otel_ebpf.tracing.parents import Verdict
+from otel_ebpf.tracing.pool import DECIDED, Pool, Rows
+from otel_ebpf.tracing.rungs import Requests
+
+
+def foreign_context(spans: Spans, rows: Rows) -> NDArray[np.bool_]:
+    """(n,) whether the call's bytes name a parent, and not the call itself (a context that this agent put there)."""
+    parent = spans.remote_parent[rows]
+    named: NDArray[np.bool_] = (spans.remote_link[rows] != NO_LINK) & (parent != 0)
+    named &= parent != spans.span_id[rows]
+    return named
+
+
+def set_child(pool: Pool, rows: Rows, parent: Rows, link: NDArray[np.uint8] | np.uint8) -> None:
+    """Children of rows in the pool: the trace follows when that of the parent is known."""
+    if not len(rows):
+        return
+    spans = pool.spans
+    spans.parent[rows] = spans.span_id[parent]
+    spans.link[rows] = link
+    pool.up[rows] = parent
+    pool.above[rows] = spans.remote_parent[parent]
+    pool.state[rows] = DECIDED
+
+
+def set_child_of_released(pool: Pool, rows: Rows, parent: Released, link: NDArray[np.uint8] | np.uint8) -> None:
+    """Children of rows that are gone already, one for each."""
+    if not len(rows):
+        return
+    spans = pool.spans
+    spans.parent[rows] = parent.span_id
+    spans.link[rows] = link
+    _set_top(pool, rows, parent.trace, parent.came_by, parent.came_with)
+
+
+def set_remote(pool: Pool, rows: Rows) -> None:
+    """Children of the span that the row's own bytes name."""
+    if not len(rows):
+        return
+    spans = pool.spans
+    spans.parent[rows] = spans.remote_parent[rows]
+    spans.link[rows] = spans.remote_link[rows]
+    _set_top(pool, rows, spans.remote_trace[rows], spans.remote_link[rows], spans.remote_flags[rows])
+
+
+def set_root(pool: Pool, rows: Rows, random: np.random.Generator) -> None:
+    """Nobody's children: each begins a trace of its own."""
+    if not len(rows):
+        return
+    spans = pool.spans
+    spans.parent[rows] = 0
+    spans.link[rows] = NO_LINK
+    begun_here = np.zeros(len(rows), np.uint8)
+    _set_top(pool, rows, trace_ids(random, len(rows)), begun_here, begun_here)
+
+
+def set_requests(
+    pool: Pool, rows: Rows, requests: Requests, gone: Released, verdict: Verdict, decided: NDArray[np.intp]
+) -> None:
+    """The calls at `decided` get the requests that were chosen for them: rows that wait, or the last ones, `gone`."""
+    if not len(decided):
+        return
+    spans = pool.spans
+    request, calls = verdict.request[decided], rows[decided]
+    pool.confidence[calls] = verdict.confidence[decided]
+    link = verdict.link[decided]
+    # What was forwarded says in which format: traceparent, b3, …
+    forwarded = (link == TRACEPARENT) & (spans.remote_link[calls] != NO_LINK)
+    link = np.where(forwarded, spans.remote_link[calls], link).astype(np.uint8)
+    waiting = len(requests) - len(gone)
+    here = request < waiting
+    set_child(pool, calls[here], requests.row[request[here]], link[here])
+    set_child_of_released(pool, calls[~here], gone.take(request[~here] - waiting), link[~here])
+
+
+def _set_top(
+    pool: Pool, rows: Rows, trace: NDArray[np.uint64], came_by: NDArray[np.uint8], came_with: NDArray[np.uint8]
+) -> None:
+    for column, half in zip(pool.spans.trace.T, trace.T, strict=True):
+        column[rows] = half
+    pool.came_by[rows], pool.came_with[rows] = came_by, came_with
+    pool.up[rows] = rows
+    pool.state[rows] = DECIDED

@@ -1,0 +1,15 @@
+"""The ladder: the ways to find a call's request, best first. A new rung is a module here and an entry in `ladder`."""
+
+from __future__ import annotations
+
+from otel_ebpf.tracing.rungs.base import Calls, Proposal, Requests, Rung
+from otel_ebpf.tracing.rungs.forwarded import Forwarded
+from otel_ebpf.tracing.rungs.thread_alone import ThreadAlone
+from otel_ebpf.tracing.rungs.thread_response import ThreadResponse
+
+__all__ = ["Calls", "Forwarded", "Proposal", "Requests", "Rung", "ThreadAlone", "ThreadResponse", "ladder"]
+
+
+def ladder() -> list[Rung]:
+    """The rungs in the order in which they are believed; each assembler has its own."""
+    return [Forwarded(), ThreadResponse(), ThreadAlone()]

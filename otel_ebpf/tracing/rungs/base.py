@@ -1,0 +1,134 @@
+"""What a rung of the ladder sees and says: calls in, requests in, proposals out. One rung, one module.
+
+A rung is asked in every pass about the calls (client rows) that have no parent yet, against the requests (server rows)
+that have become known since. It proposes at most one request for a call, or says that it may still do so later, or
+leaves the call alone for good. It decides nothing: `otel_ebpf.tracing.parents` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol as Interface
+
+import numpy as np
+from numpy.typing import NDArray
+
+from otel_ebpf.model import Link
+
+NONE = -1
+
+
+@dataclass(slots=True)
+class Calls:
+    """Client rows whose parent is sought; n columns of equal length, times in monotonic ns."""
+
+    row: NDArray[np.intp]
+    tgid: NDArray[np.uint32]
+    thread: NDArray[np.uint64]
+    """(n,) key of the thread that sent the call (`keys.thread_keys`)"""
+    waiter: NDArray[np.uint64]
+    """(n,) key of the thread that received its response; 0 if there was none"""
+    start: NDArray[np.uint64]
+    end: NDArray[np.uint64]
+    flags: NDArray[np.uint32]
+    cause: NDArray[np.uint64]
+    """(n,) span id of the one request that the sending thread had received and not answered; else 0"""
+    named: NDArray[np.intp]
+    """(n,) index of the request with that span id among the requests at hand, or NONE"""
+    traits: NDArray[np.uint8]
+    """(n,) what is known of the process (`processes.Trait`)"""
+    remote_trace: NDArray[np.uint64]
+    remote_parent: NDArray[np.uint64]
+    """(n, 2), (n,) context in the call's own bytes; 0 = none"""
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def has(self, bits: np.uint32) -> NDArray[np.bool_]:
+        """(n,) whether any of the flags (`tracing.bits`) is set."""
+        any_of: NDArray[np.bool_] = (self.flags & bits) != 0
+        return any_of
+
+    def of_process(self, traits: np.uint8) -> NDArray[np.bool_]:
+        """(n,) whether the process has any of the traits."""
+        any_of: NDArray[np.bool_] = (self.traits & traits) != 0
+        return any_of
+
+
+@dataclass(slots=True)
+class Requests:
+    """Server rows that have ended: those that became known since the last pass, and those that late calls name."""
+
+    row: NDArray[np.intp]
+    """(m,) row in the pool; `pool.NOWHERE` if it was released already"""
+    tgid: NDArray[np.uint32]
+    fresh: NDArray[np.bool_]
+    """(m,) it became known since the last pass"""
+    span_id: NDArray[np.uint64]
+    reader: NDArray[np.uint64]
+    writer: NDArray[np.uint64]
+    """(m,) keys of the threads that read the request and wrote the response; writer 0: unanswered"""
+    start: NDArray[np.uint64]
+    first_byte: NDArray[np.uint64]
+    end: NDArray[np.uint64]
+    single: NDArray[np.bool_]
+    """(m,) the record is this one request, not several that were pipelined"""
+    remote_trace: NDArray[np.uint64]
+    remote_parent: NDArray[np.uint64]
+    """(m, 2), (m,) context in the request's own bytes; 0 = none"""
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+@dataclass(slots=True)
+class Proposal:
+    """What one rung says of n calls.
+
+    request: (n,) index into Requests, or NONE. confidence: (n,) 0 … 1, of those proposed; 1 = deterministic.
+    open: (n,) it may still propose something later; it must not stay open for calls that it can never decide.
+    """
+
+    request: NDArray[np.intp]
+    confidence: NDArray[np.float32]
+    open: NDArray[np.bool_]
+
+    @staticmethod
+    def silent(n: int) -> Proposal:
+        """Nothing to say, now or later."""
+        return Proposal(np.full(n, NONE, np.intp), np.ones(n, np.float32), np.zeros(n, np.bool_))
+
+
+class Rung(Interface):
+    """One way to find the request that a call was made for. A rung may keep state of its own, bounded."""
+
+    link: Link
+
+    def propose(self, calls: Calls, requests: Requests) -> Proposal:
+        """Called once in each pass, also when there are no calls: a rung may learn from the requests."""
+
+
+def inside(
+    start: NDArray[np.uint64], end: NDArray[np.uint64], requests: Requests, request: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """(n,) whether a call lies between the request's arrival and its response, or within a streamed response.
+
+    A call that was sent before the response began and answered after it is neither: the thread did not wait for it.
+    """
+    first_byte = requests.first_byte[request]
+    before = end <= first_byte
+    during: NDArray[np.bool_] = (start >= first_byte) & (end <= requests.end[request])
+    during |= before
+    during &= (first_byte != 0) & (requests.start[request] <= start)
+    return during
+
+
+def find(keys: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """(n,) index of each wanted key in `keys` (distinct), or NONE."""
+    if not len(keys) or not len(wanted):
+        return np.full(len(wanted), NONE, np.intp)
+    order = np.argsort(keys)
+    ask = np.argsort(wanted)  # sorted questions are seven times faster to answer
+    at = np.empty(len(wanted), np.intp)
+    at[ask] = order[np.minimum(np.searchsorted(keys[order], wanted[ask]), len(keys) - 1)]
+    return np.where(keys[at] == wanted, at, NONE)
