@@ -1,0 +1,197 @@
+"""`otel-ebpf run`: capture, pipeline, export and admin address put together, and the one loop that drives them."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from threading import Event, Thread
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from otel_ebpf import heap
+from otel_ebpf.capture.live import CaptureSettings, LiveSource
+from otel_ebpf.config import Config
+from otel_ebpf.config.otlp import SIGNALS
+from otel_ebpf.control.admin import Admin, Health
+from otel_ebpf.control.report import report
+from otel_ebpf.control.statistics import Statistics
+from otel_ebpf.control.tables import Sink
+from otel_ebpf.errors import KernelError, UnsupportedError
+from otel_ebpf.otlp.exporter import Exporter
+from otel_ebpf.otlp.framing import Message
+from otel_ebpf.otlp.metrics import encode as encode_metrics
+from otel_ebpf.otlp.settings import OtlpSettings, SignalSettings
+from otel_ebpf.pipeline import Pipeline, clock_offset
+
+if TYPE_CHECKING:
+    from otel_ebpf.control.telemetry import Telemetry
+
+TURN_SECONDS = 0.5
+"""How long rows gather in the rings: most of a batch's cost does not depend on its size, while that is small."""
+BUSY = 0.2
+"""Part of a ring that may fill before it is emptied."""
+FLUSH_SECONDS = 3.5
+"""SIGTERM to exit takes at most 5 s: meanwhile all is detached, 60 ms for each probe on a library."""
+
+
+class Agent:
+    """One observing process.
+
+    >>> agent = Agent(config)
+    >>> agent.start()
+    >>> agent.turn()
+    """
+
+    def __init__(self, config: Config) -> None:
+        heap.keep_freed()
+        self.config = config
+        self.health = Health()
+        self.source = LiveSource(
+            CaptureSettings(
+                request_timeout_ns=int(config.kernel.request_timeout * 1e9),
+                rings={
+                    "exchanges_head": config.kernel.rings.head,
+                    "exchanges_small": config.kernel.rings.small,
+                    "exchanges_large": config.kernel.rings.large,
+                    "connections": config.kernel.rings.connections,
+                    "processes": config.kernel.rings.processes,
+                },
+            )
+        )
+        self.sinks: list[Sink] = []
+        self.exporter = Exporter(otlp_settings(config))
+        self.pipeline = Pipeline(config, self.source.object.btf.dtype("connection"), self._submit, self.sinks)
+        self._metrics_due = time.monotonic() + config.metrics.interval
+        self._turn_due = 0.0
+        self._pause = config.kernel.poll
+        self._telemetry: Telemetry | None = None
+
+    def start(self) -> None:
+        """Attach everything."""
+        self.source.start()
+        gc.collect()
+        gc.freeze()  # what is there now stays: the collector need not look at it again
+        heap.give_back()  # libbpf parsed the kernel's BTF in some 20 MB that are free again
+        if self.exporter.exports("metrics"):
+            from otel_ebpf.control.telemetry import Telemetry
+
+            self._telemetry = Telemetry(self.config, self.report, lambda message: self._submit("metrics", message))
+        self.health.ready()
+
+    def look(self) -> None:
+        """Make a turn, if rows have gathered for long enough, or a ring fills."""
+        filling = max(self.source.fills().values()) > BUSY
+        self._pause = self.config.kernel.poll / (4 if filling else 1)
+        if filling or time.monotonic() >= self._turn_due:
+            self.turn()
+
+    def turn(self) -> None:
+        """Everything that is due now."""
+        now = time.monotonic_ns()
+        self._turn_due = now / 1e9 + TURN_SECONDS
+        self.pipeline.process(self.source.read(now), now)
+        self.health.turned()
+        if time.monotonic() >= self._metrics_due:
+            self._metrics_due = max(self._metrics_due + self.config.metrics.interval, time.monotonic())
+            self._export_metrics()
+
+    def pause(self) -> float:
+        """Seconds until the rings should be looked at again: less while they fill fast."""
+        return self._pause
+
+    def finish(self) -> None:
+        """Read what is left, decide what is held, send what is queued."""
+        self.turn()
+        self.pipeline.finish()
+        self._export_metrics()
+        for sink in self.sinks:
+            sink.close()
+        if self._telemetry is not None:
+            self._telemetry.close()
+        # All of the above may still ask what the source counted; the exporter does not, and detaching takes its time.
+        detaching = Thread(target=self.source.close, name="detach")
+        detaching.start()
+        self.exporter.close(FLUSH_SECONDS)
+        detaching.join()
+
+    def report(self) -> Statistics:
+        """What the agent counted so far, in all its parts."""
+        return report(self.source, self.pipeline, self.exporter)
+
+    def _submit(self, name: str, message: Message) -> None:
+        self.exporter.submit(name, message.data, message.items)
+
+    def _export_metrics(self) -> None:
+        if not self.exporter.exports("metrics"):
+            return
+        for message in encode_metrics(self.pipeline.durations.collect(clock_offset())):
+            self._submit("metrics", message)
+
+
+def otlp_settings(config: Config) -> OtlpSettings:
+    """What the exporter needs to know, of the configuration."""
+    settings = OtlpSettings(metric_interval=config.metrics.interval)
+    for name in SIGNALS:
+        target = config.otlp.of(name) if name in config.signals else None
+        if target is None:
+            continue
+        settings.signals[name] = SignalSettings(
+            signal=name,
+            endpoint=target.url,
+            protocol=target.protocol,
+            headers=target.headers,
+            timeout=target.timeout,
+            compression=target.compression,
+            certificate=target.ca_file,
+            client_certificate=target.cert_file,
+            client_key=target.key_file,
+            schedule_delay=0.0 if name == "metrics" else config.batch.delay,
+            export_timeout=config.batch.timeout,
+            queue_items=config.batch.queue,
+            batch_items=min(config.batch.size, config.batch.queue),
+        )
+    return settings
+
+
+def run(config: Config, sinks: Sequence[Sink] | None = None) -> int:
+    """Observe until SIGTERM or SIGINT; returns the exit code. sinks: None = what the configuration says."""
+    stopping = Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    if os.geteuid() != 0:
+        raise UnsupportedError("must run as root: loading BPF programs needs it (try `sudo otel-ebpf run`)")
+    agent = Agent(config)
+    admin = None
+    if config.admin.address != "none":
+        admin = Admin(config.admin.address, agent.health, agent.report)
+        admin.start()
+    if sinks is None and config.console:
+        from otel_ebpf.control.console import open_console
+
+        sinks = [open_console(sys.stdout, agent.report)]
+    agent.sinks += sinks or []
+    try:
+        agent.start()
+    except KernelError as failure:
+        raise UnsupportedError(f"{failure}; `otel-ebpf doctor` says what is missing") from failure
+    for program, why in agent.source.failures.items():
+        print(f"otel-ebpf: not attached: {program}: {why}", file=sys.stderr)
+    print("ready", file=sys.stderr, flush=True)
+    try:
+        while not stopping.wait(agent.pause()):
+            agent.look()
+    except BrokenPipeError:
+        pass  # the reader of the live lines has gone; so do we
+    finally:
+        if admin is not None:
+            admin.close()
+        agent.finish()
+    return 0

@@ -1,0 +1,238 @@
+"""Every key of the configuration, with its kind, default, variable and documentation (`otlp.*` is in `otlp`)."""
+# ruff: noqa: RUF009 (`key` and `group` declare fields)
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from otel_ebpf.config.keys import Records, group, key
+from otel_ebpf.config.kinds import Address, Choice, Duration, Flag, KeyValues, Listing, Pairs, Size, Text, Whole
+from otel_ebpf.config.otlp import SIGNALS, Otlp
+from otel_ebpf.config.rules import Match, ServiceRule
+
+_RING = Size(least=4096, most=1 << 30, power_of_two=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """The agent's own HTTP endpoint."""
+
+    address: str = key(Address(), "127.0.0.1:8894", "where /readyz, /healthz and /metrics are served")
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The agent's own log, on stderr."""
+
+    level: str = key(Choice("debug", "info", "warn", "error"), "info", "the least that is logged", env="OTEL_LOG_LEVEL")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Who the agent itself is."""
+
+    name: str = key(
+        Text(),
+        "otel-ebpf",
+        "`service.name` of the agent's own telemetry; never that of an observed process, whose own environment counts",
+        env="OTEL_SERVICE_NAME",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceKeys:
+    """Who the observed processes are."""
+
+    attributes: Pairs = key(
+        KeyValues(),
+        (),
+        "added to every resource, observed and own (deployment.environment.name, host.name, …); what a process says in "
+        "its own OTEL_RESOURCE_ATTRIBUTES wins; service.name is ignored here, except for the agent's own telemetry",
+        env="OTEL_RESOURCE_ATTRIBUTES",
+    )
+    services: tuple[ServiceRule, ...] = key(
+        Records(ServiceRule), (), "names for processes, by patterns; the first rule that fits wins"
+    )
+    command_args: bool = key(Flag(), False, "report process.command_args, with the values of secrets replaced")
+
+
+@dataclass(frozen=True, slots=True)
+class FilterKeys:
+    """Which exchanges are observed. The agent itself never is."""
+
+    include: tuple[Match, ...] = key(Records(Match), (), "if given: only what fits one of these")
+    exclude: tuple[Match, ...] = key(Records(Match), (), "never what fits one of these")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Which traces are exported; metrics count all requests."""
+
+    sampler: str = key(
+        Choice(
+            "always_on",
+            "always_off",
+            "traceidratio",
+            "parentbased_always_on",
+            "parentbased_always_off",
+            "parentbased_traceidratio",
+        ),
+        "parentbased_always_on",
+        "parentbased_*: as the incoming context says, if there is one",
+        env="OTEL_TRACES_SAMPLER",
+    )
+    argument: str | None = key(
+        Text(),
+        None,
+        "for traceidratio and parentbased_traceidratio: the part of traces from 0 to 1; default 1",
+        env="OTEL_TRACES_SAMPLER_ARG",
+    )
+
+    @property
+    def ratio(self) -> float:
+        """`argument` as a number; 1.0 for samplers that take none."""
+        return float(self.argument) if self.argument is not None and self.sampler.endswith("traceidratio") else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """How spans and logs are collected into export requests."""
+
+    delay: float = key(
+        Duration(least=0.01, most=60),
+        0.05,
+        "the longest that a finished span waits for its export request to fill",
+        env="OTEL_BSP_SCHEDULE_DELAY",
+    )
+    size: int = key(
+        Whole(1, 1 << 20), 8192, "the most spans in one export request", env="OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
+    )
+    queue: int = key(
+        Whole(1, 1 << 24),
+        65536,
+        "the most spans that wait for export; more are dropped and counted",
+        env="OTEL_BSP_MAX_QUEUE_SIZE",
+    )
+    timeout: float = key(
+        Duration(least=0.001, most=3600),
+        30.0,
+        "after this time of retries a batch is dropped and counted",
+        env="OTEL_BSP_EXPORT_TIMEOUT",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Duration histograms."""
+
+    interval: float = key(
+        Duration(least=0.1, most=3600), 10.0, "between two exports", env="OTEL_METRIC_EXPORT_INTERVAL"
+    )
+    temporality: str = key(
+        Choice("cumulative", "delta", "lowmemory"),
+        "cumulative",
+        "lowmemory is delta for histograms",
+        env="OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+    )
+    series: int = key(
+        Whole(1, 1 << 20),
+        2000,
+        "the most attribute sets of one metric; further ones are counted as otel.metric.overflow",
+    )
+    exemplars: str = key(
+        Choice("always_on", "always_off", "trace_based"),
+        "trace_based",
+        "trace_based: of sampled requests",
+        env="OTEL_METRICS_EXEMPLAR_FILTER",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """HTTP."""
+
+    routes: tuple[str, ...] = key(
+        Listing(Text()), (), "patterns of http.route like '/users/{id}'; they win over what is found by itself"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Redact:
+    """What must not leave the host."""
+
+    enabled: bool = key(
+        Flag(), True, "replace secrets in queries and headers, literals in SQL, values in Redis commands"
+    )
+    parameters: tuple[str, ...] = key(
+        Listing(Text()), (), "more names of query parameters whose values are replaced, besides the built-in ones"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """How long tracing keeps exchanges until their parent is known."""
+
+    time: float = key(Duration(least=0.1, most=60), 2.0, "how long an exchange waits for a parent that may still come")
+    spans: int = key(Whole(1000, 1 << 24), 100_000, "the most at a time; the oldest are decided early, and counted")
+
+
+@dataclass(frozen=True, slots=True)
+class Rings:
+    """Sizes of the ring buffers between kernel and agent; each is memory of the kernel."""
+
+    head: int = key(_RING, 2 << 20, "exchanges without payload")
+    small: int = key(_RING, 4 << 20, "exchanges with short payload")
+    large: int = key(_RING, 4 << 20, "exchanges with long payload")
+    connections: int = key(_RING, 512 << 10, "announcements of connections")
+    processes: int = key(_RING, 256 << 10, "starts and ends of processes")
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """The kernel side."""
+
+    request_timeout: float = key(
+        Duration(least=1, most=86400), 60.0, "a request without response after this time ends as unanswered"
+    )
+    poll: float = key(
+        Duration(least=0.01, most=0.2), 0.05, "how often the rings are looked at; more often while they fill fast"
+    )
+    rings: Rings = group(Rings)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration, as `load` returns it: typed, checked, unchangeable.
+
+    origins: dotted key → where its value came from ("default", "file F:3", "environment NAME", "flag --name").
+    """
+
+    signals: tuple[str, ...] = key(Listing(Choice(*SIGNALS)), ("traces", "metrics"), "what is exported")
+    output: str = key(
+        Choice("auto", "console", "none"), "auto", "console: a live view; auto: console unless something is exported"
+    )
+    otlp: Otlp = group(Otlp)
+    batch: Batch = group(Batch)
+    sampling: Sampling = group(Sampling)
+    metrics: Metrics = group(Metrics)
+    resource: ResourceKeys = group(ResourceKeys)
+    filter: FilterKeys = group(FilterKeys)
+    http: Http = group(Http)
+    redact: Redact = group(Redact)
+    hold: Hold = group(Hold)
+    kernel: Kernel = group(Kernel)
+    admin: Admin = group(Admin)
+    service: Service = group(Service)
+    log: Log = group(Log)
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False, metadata={"internal": True})
+
+    @property
+    def exports(self) -> bool:
+        """Whether any signal has somewhere to go."""
+        return any(self.otlp.of(signal) is not None for signal in SIGNALS if signal in self.signals)
+
+    @property
+    def console(self) -> bool:
+        """Whether the live view is shown."""
+        return self.output == "console" or (self.output == "auto" and not self.exports)

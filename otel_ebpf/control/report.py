@@ -1,0 +1,63 @@
+"""Gathers what the stages count into one `Statistics`: every exchange that is not exported stands in it somewhere."""
+
+from __future__ import annotations
+
+from otel_ebpf.capture.live import LiveSource
+from otel_ebpf.control.statistics import Statistics
+from otel_ebpf.otlp.exporter import Exporter
+from otel_ebpf.pipeline import Pipeline
+
+
+def report(source: LiveSource, pipeline: Pipeline, exporter: Exporter) -> Statistics:
+    """The totals since the start of the agent. May be called from any thread: it only reads."""
+    found = Statistics()
+    for size, count in source.received.items():
+        found.add("otel_ebpf.exchanges", count, size)
+    for reason, count in source.losses().items():
+        found.add("otel_ebpf.losses", count, "kernel", reason)
+    for ring, fill in source.fills().items():
+        found.add("otel_ebpf.ring.fill", fill, ring)
+    for program, (runs, ns) in source.object.run_statistics().items():
+        if runs:
+            found.add("otel_ebpf.bpf.runs", runs, program)
+            found.add("otel_ebpf.bpf.time", ns / 1e9, program)
+    found.add("otel_ebpf.bpf.memory", sum(m.memory for m in source.object.maps.values() if m.created))
+    for program, why in source.failures.items():
+        found.add("otel_ebpf.attach.failures", 1, program)
+        found.notes.append(f"{program} is not attached: {why}")
+    _add_pipeline(found, pipeline)
+    for signal, sent in exporter.statistics.items():
+        found.add("otel_ebpf.export.items", sent.delivered_items, signal)
+        found.add("otel_ebpf.queue.length", sent.queued_items, signal)
+        for reason, count in sent.dropped.items():
+            found.add("otel_ebpf.losses", count, f"export.{signal}", reason)
+    found.add_process()
+    return found
+
+
+def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:
+    engine, traced, counts = pipeline.engine, pipeline.assembler.counters, pipeline.counts
+    for protocol, count in pipeline.spans_by_protocol.items():
+        found.add("otel_ebpf.spans", count, protocol)
+    for protocol, count in engine.failures.items():
+        found.add("otel_ebpf.parse.failures", count, protocol)
+    found.add("otel_ebpf.parse.failures", engine.unrecognised, "unknown")
+    for reason, count in (
+        ("unknown_connection", engine.unknown_connections),
+        ("pipeline_cut", engine.cut),
+        ("no_request_bytes", engine.unreadable),
+    ):
+        found.add("otel_ebpf.losses", count, "protocols", reason)
+    for reason, count in (
+        ("other_end_missing", traced.unjoined_heads),
+        ("late_amendment", traced.amended_late),
+        ("held_too_many", traced.overflow),
+    ):
+        found.add("otel_ebpf.losses", count, "tracing", reason)
+    for stage, seconds in pipeline.stages.seconds.items():
+        found.add("otel_ebpf.stage.time", seconds, stage)
+        found.add("otel_ebpf.stage.runs", pipeline.stages.runs[stage], stage)
+    found.add("otel_ebpf.connections", len(pipeline.connections))
+    found.add("otel_ebpf.held", traced.held)
+    if counts["excluded"]:
+        found.notes.append(f"{counts['excluded']} exchanges are excluded by the filter")

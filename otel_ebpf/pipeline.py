@@ -1,0 +1,237 @@
+"""From what the kernel handed over to export requests: the one place where the stages are put together.
+
+    drain → connections, processes → engine (fields) → resource, endpoint → assembler (traces) → metrics
+          → sampler → sinks (live lines) and encoder → exporter
+
+One direction, whole batches; what is lost in a stage is counted by that stage and gathered here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from otel_ebpf.capture.connections import Connections
+from otel_ebpf.capture.endpoints import Endpoints
+from otel_ebpf.capture.live import IDLE_NS, Drain
+from otel_ebpf.combinations import Combinations
+from otel_ebpf.config import Config
+from otel_ebpf.config.otlp import Signal
+from otel_ebpf.control.tables import Sink, Tables, known
+from otel_ebpf.metrics.durations import DurationMetrics
+from otel_ebpf.metrics.points import Temporality
+from otel_ebpf.model import Flag, Intern, Resource, Spans
+from otel_ebpf.otlp.encoder import SpanEncoder
+from otel_ebpf.otlp.framing import Message
+from otel_ebpf.otlp.logs import LogEncoder
+from otel_ebpf.protocols import registry
+from otel_ebpf.protocols.base import Fields, Options
+from otel_ebpf.protocols.completion import Completion
+from otel_ebpf.protocols.engine import Engine
+from otel_ebpf.resource.describe import Describer
+from otel_ebpf.resource.filters import Filter
+from otel_ebpf.resource.host import host_attributes
+from otel_ebpf.resource.resources import Resources
+from otel_ebpf.tracing.assemble import Assembler
+from otel_ebpf.tracing.bits import SERVER
+from otel_ebpf.tracing.sampling import Sampler
+
+CONNECTION_SERVER = 1
+"""`enum connection_flags` of bpf/include/records.h."""
+SHAPES = 65536
+RESOURCES = 8192
+ARRIVAL_NS = IDLE_NS + 10_000_000
+"""A row is in the drain whose `swept` is this long after its exchange ended, at the latest."""
+ROWS = 8192
+"""Rows that are handed on together: their columns fit the cache, and come from memory that was used before."""
+ENCODED: tuple[Signal, ...] = ("traces", "logs")
+
+
+@dataclass(slots=True)
+class Stages:
+    """Seconds that each stage took so far, and how often it ran."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    runs: dict[str, int] = field(default_factory=dict)
+    _began: float = 0.0
+
+    def begin(self) -> None:
+        """Start the clock of the next stage."""
+        self._began = time.perf_counter()
+
+    def end(self, stage: str) -> None:
+        """The stage is done; the next one begins."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._began
+        self.runs[stage] = self.runs.get(stage, 0) + 1
+        self._began = now
+
+
+class Pipeline:
+    """All stages between capture and export.
+
+    submit: takes (signal, message), must not block. connection: dtype of `struct connection`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        connection: np.dtype[np.void],
+        submit: Callable[[str, Message], object],
+        sinks: Sequence[Sink] = (),
+    ) -> None:
+        self.config = config
+        self.stages = Stages()
+        self.counts = {
+            "exchanges": 0,
+            "spans": 0,
+            "exported": 0,
+            "excluded": 0,
+            "unrecognised": 0,
+            "without_payload": 0,
+        }
+        self.spans_by_protocol: dict[str, int] = {}
+        self.connections = Connections(connection)
+        self.shapes = Intern[Fields](SHAPES)
+        self.resource_table = Intern[Resource](RESOURCES)
+        self.endpoints = Endpoints(self.connections)
+        options = Options(config.redact.enabled, config.http.routes, config.redact.parameters)
+        self.engine = Engine(self.connections, self.shapes, options)
+        self.completion = Completion(self.engine)
+        self.resources = Resources(
+            self.resource_table,
+            Describer(
+                host=host_attributes(),
+                rules=config.resource.services,
+                extra=config.resource.attributes,
+                command_args=config.resource.command_args,
+            ),
+        )
+        self.filter = Filter(config.filter.include, config.filter.exclude)
+        self.assembler = Assembler(int(config.hold.time * 1e9), config.hold.spans, lag_ns=ARRIVAL_NS)
+        self.sample = Sampler(config.sampling.sampler, config.sampling.ratio).sample
+        tables = (self.shapes, self.endpoints.table, self.resource_table)
+        self.durations = DurationMetrics(
+            *tables,
+            names={p.name: p.duration_metric for p in registry()},
+            temporality=Temporality.preferred(config.metrics.temporality),
+            max_series=config.metrics.series,
+        )
+        self._tables = tables
+        self._encoders = {
+            "traces": SpanEncoder(*tables, max_items=config.batch.size),
+            "logs": LogEncoder(*tables, max_items=config.batch.size),
+        }
+        self._exported = [s for s in ENCODED if s in config.signals and config.otlp.of(s) is not None]
+        self._submit = submit
+        self._sinks = sinks
+        self._forgotten = 0
+
+    def process(self, drain: Drain, now: int) -> None:
+        """One drain of the rings, taken at CLOCK_MONOTONIC `now`."""
+        self.stages.begin()
+        self.connections.update(drain.connections, now)
+        self.resources.update(drain.processes)
+        if len(drain.processes):
+            self.assembler.processes.forget(drain.processes["tgid"])
+        if len(drain.connections):
+            served = (drain.connections["flags"] & np.uint32(CONNECTION_SERVER)) != 0
+            self.assembler.processes.serves(drain.connections["tgid"][served])
+            self.resources.meet(drain.connections)
+        self.stages.end("connections")
+        spans = self.engine.parse_batches(drain.exchanges, now)
+        waits = self.completion.waits(drain.exchanges, spans)
+        self.counts["exchanges"] += sum(map(len, drain.exchanges))
+        self.stages.end("parse")
+        if len(spans):
+            kept = self._identify(spans, now)
+            if not kept.all():
+                self.counts["excluded"] += int(len(kept) - np.count_nonzero(kept))
+                spans, waits = spans.take(kept), waits[kept]
+        self.stages.end("resource")
+        decided = self.assembler.feed(spans, drain.swept, waits)
+        self.stages.end("trace")
+        self.emit(decided)
+        if now - self._forgotten > 10**10:
+            self._forgotten = now
+            self.connections.forget(now)
+
+    def finish(self) -> None:
+        """Decide and hand on everything that is still held."""
+        self.stages.begin()
+        decided = self.assembler.flush()
+        self.stages.end("trace")
+        self.emit(decided)
+
+    def emit(self, spans: Spans) -> None:
+        """Count, sample, show and encode decided spans."""
+        for begin in range(0, len(spans) or 1, ROWS):
+            self._emit(spans if len(spans) <= ROWS else spans.part(begin, begin + ROWS))
+
+    def _emit(self, spans: Spans) -> None:
+        named = spans.shape >= 0
+        if not named.all():
+            self.counts["unrecognised"] += int(np.count_nonzero(spans.shape == -2))
+            self.counts["without_payload"] += int(np.count_nonzero(spans.shape == -1))
+            spans = spans.take(named)
+        offset = clock_offset()
+        self.counts["spans"] += len(spans)
+        found = Combinations.among(spans)
+        self._count_protocols(found)
+        sampled = self.sample(spans)
+        self.durations.record(spans, self._with_exemplar(sampled), found)
+        self.stages.end("metrics")
+        if self._sinks:
+            tables = Tables(*self._tables, offset)
+            for sink in self._sinks:
+                sink.show(spans, tables)
+            self.stages.end("show")
+        if not self._exported or not len(spans):
+            return
+        if not sampled.all():
+            spans, found = spans.take(sampled), found.take(sampled)
+        self.counts["exported"] += len(spans)
+        for signal in self._exported:
+            for message in self._encoders[signal].encode(spans, offset, found):
+                self._submit(signal, message)
+        self.stages.end("encode")
+
+    def _with_exemplar(self, sampled: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+        """(n,) the rows that may become exemplars; None: all (OTEL_METRICS_EXEMPLAR_FILTER)."""
+        if self.config.metrics.exemplars == "always_on":
+            return None
+        return sampled if self.config.metrics.exemplars == "trace_based" else np.zeros_like(sampled)
+
+    def _count_protocols(self, found: Combinations) -> None:
+        for side, count in zip(found.side, np.bincount(found.of, minlength=len(found)).tolist(), strict=True):
+            shape = known(self.shapes, side >> 1)
+            protocol = shape.protocol if shape is not None else "forgotten"
+            self.spans_by_protocol[protocol] = self.spans_by_protocol.get(protocol, 0) + count
+
+    def _identify(self, spans: Spans, now: int) -> NDArray[np.bool_]:
+        """Fill resource, endpoint and peer_port; returns which rows are observed."""
+        rows = self.connections.rows(spans.conn, now)
+        spans.resource = self.resources.ids(spans.tgid, spans.start)
+        spans.endpoint = self.endpoints.ids(rows, spans.kind)
+        spans.peer_port = self.endpoints.ports(rows)
+        last = (spans.flags & np.uint32(Flag.LAST)) != 0
+        if self.filter.selective:
+            kept = self.filter.mask(spans.tgid, spans.resource, self._server_ports(spans, rows), self.resource_table)
+        else:
+            kept = self.filter.others(spans.tgid)
+        if last.any():
+            self.connections.close(rows[last])
+        return kept
+
+    def _server_ports(self, spans: Spans, rows: NDArray[np.int32]) -> NDArray[np.uint16]:
+        table = self.connections.table
+        return np.where(spans.kind == SERVER, table["local_port"][rows], table["remote_port"][rows])
+
+
+def clock_offset() -> int:
+    """Unix ns minus monotonic ns, now: read anew for each batch, so that it follows steps of the clock."""
+    return time.time_ns() - time.monotonic_ns()
