@@ -1,0 +1,26 @@
+"""Fixtures that many tests share: a sink, and the real agent that exports to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.agent import Agent, running_agent
+from tests.sink import Sink
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    """An OTLP/HTTP receiver."""
+    with Sink() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def agent(sink: Sink) -> Iterator[Agent]:
+    """The real agent, ready, exporting traces to `sink`; that it stops by SIGTERM with 0 is part of every test."""
+    assert os.geteuid() == 0, "the agent loads BPF programs: run the tests as root"
+    with running_agent(sink.endpoint) as running:
+        yield running

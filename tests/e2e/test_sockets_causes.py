@@ -1,0 +1,108 @@
+"""Which request a thread was working for when it sent another: the evidence that each exchange carries."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+from otel_ebpf.model import Flag
+from tests.e2e.capture import Capture, Seen
+from tests.e2e.peers import Process, answering, asking, connect, listening, port_of, receive
+
+Work = Callable[[socket.socket, Callable[[], object]], None]
+
+
+def _serve_and_call(capture: Capture, work: Work, calls: int) -> tuple[Seen, list[Seen]]:
+    """A server that does `work(connection, call)`; its own exchange, and those that it sent to a backend meanwhile."""
+    with listening() as front, listening() as back:
+
+        def backend() -> None:
+            answering(3, b"answer")(back.accept()[0])
+
+        def serve() -> None:
+            with connect(back) as upstream:
+                accepted, _ = front.accept()
+                with accepted:
+                    work(accepted, lambda: asking(b"ask", 6)(upstream))
+
+        processes = Process(backend), Process(serve)
+        client = Process(lambda: _ask(front))
+        for process in (client, *reversed(processes)):
+            process.end()
+        _, (request,) = capture.ends(port_of(front))
+        sent, _ = capture.ends(port_of(back), calls)
+    return request, sent
+
+
+def _ask(front: socket.socket) -> None:
+    with connect(front) as client:
+        client.sendall(b"request")
+        while client.recv(100):
+            pass
+
+
+def test_what_a_thread_sends_before_it_answers_names_the_request(capture: Capture) -> None:
+    def work(connection: socket.socket, call: Callable[[], object]) -> None:
+        receive(connection, 7)
+        call()
+        call()
+        connection.sendall(b"response")
+
+    request, calls = _serve_and_call(capture, work, 2)
+    for call in calls:
+        assert call.cause == request.span_id
+        assert not call.flag & (Flag.ANSWERING | Flag.MANY | Flag.DISTURBED)
+
+
+def test_what_it_sends_while_it_streams_the_response_names_it_too_and_says_so(capture: Capture) -> None:
+    def work(connection: socket.socket, call: Callable[[], object]) -> None:
+        receive(connection, 7)
+        connection.sendall(b"first part")
+        call()
+        connection.sendall(b"second part")
+
+    request, (call,) = _serve_and_call(capture, work, 1)
+    assert call.cause == request.span_id
+    assert call.has(Flag.ANSWERING)
+    assert request.t_rsp < call.t_req < call.t_rsp_end < request.t_rsp_end
+
+
+def test_what_it_sends_before_any_request_has_no_cause(capture: Capture) -> None:
+    def work(connection: socket.socket, call: Callable[[], object]) -> None:
+        call()
+        receive(connection, 7)
+        connection.sendall(b"response")
+
+    _, (call,) = _serve_and_call(capture, work, 1)
+    assert call.cause == 0
+
+
+def test_a_new_request_ends_what_the_answered_one_stood_for(capture: Capture) -> None:
+    with listening() as front, listening() as back:
+
+        def serve() -> None:
+            with connect(back) as upstream:
+                first, second = front.accept()[0], front.accept()[0]
+                receive(first, 7)
+                first.sendall(b"begins ...")
+                receive(second, 7)
+                asking(b"ask", 6)(upstream)
+                second.sendall(b"response")
+                first.close()
+                second.close()
+
+        def ask() -> None:
+            with connect(front) as first, connect(front) as second:
+                for connection in (first, second):
+                    connection.sendall(b"request")
+                for connection in (second, first):
+                    while connection.recv(100):
+                        pass
+
+        processes = Process(lambda: answering(3, b"answer")(back.accept()[0])), Process(serve), Process(ask)
+        for process in reversed(processes):
+            process.end()
+        _, requests = capture.ends(port_of(front), 2)
+        (call,), _ = capture.ends(port_of(back))
+    assert call.cause == requests[1].span_id
+    assert not call.has(Flag.ANSWERING)

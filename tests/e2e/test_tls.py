@@ -1,0 +1,55 @@
+"""HTTPS of programs that link libssl: plaintext spans at both ends, none doubled, one trace (issue acceptance 2)."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.agent import Agent, running_agent
+from tests.e2e.pairs import assert_joined, at, both_ends, ends, run
+from tests.servers import Web, nginx
+from tests.sink import Sink
+from tests.spans import SeenSpan
+
+REQUESTS = """
+import sys, requests
+with requests.Session() as session:
+    for path in sys.argv[3:]:
+        assert session.get(sys.argv[1] + path, verify=sys.argv[2]).status_code == 200
+"""
+
+
+def _assert_https(spans: list[SeenSpan], web: Web, path: str) -> None:
+    client, server = ends([span for span in spans if path in str(span.attributes)], web)
+    assert_joined(client, server)
+    assert server["url.scheme"] == "https"
+    assert server["url.path"] == path
+    assert client["url.full"] == f"https://localhost:{web.port}{path}"
+    assert client["http.response.status_code"] == 200
+
+
+def test_curl_over_https(agent: Agent, sink: Sink) -> None:
+    with nginx(tls=True) as web:
+        body = run("curl", "-s", "--http1.1", "--cacert", str(web.certificate), f"{web.url}/hello.txt")
+        assert body == "hello\n"
+        spans = sink.wait(both_ends(web))
+
+    _assert_https(spans, web, "/hello.txt")
+
+
+def test_python_requests_over_one_https_connection(agent: Agent, sink: Sink) -> None:
+    with nginx(tls=True, files={"a": b"1", "b": b"2"}) as web:
+        run(sys.executable, "-c", REQUESTS, web.url, str(web.certificate), "/a", "/b")
+        spans = sink.wait(both_ends(web, 2))
+
+    _assert_https(spans, web, "/a")
+    _assert_https(spans, web, "/b")
+    # The cipher text of the connection is no exchange of its own.
+    assert len([span for span in spans if at(web, "server")(span) or at(web, "client")(span)]) == 4
+
+
+def test_a_process_that_had_loaded_its_tls_library_before_the_agent_started(sink: Sink) -> None:
+    with nginx(tls=True) as web, running_agent(sink.endpoint):
+        run("curl", "-s", "--http1.1", "--cacert", str(web.certificate), f"{web.url}/hello.txt")
+        spans = sink.wait(both_ends(web))
+
+    _assert_https(spans, web, "/hello.txt")
