@@ -228,8 +228,7 @@ class Spans:
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Spans:
         """The given rows (index array or mask) as a batch of their own, which holds no other row's text alive."""
-        columns = {f.name: getattr(self, f.name) for f in fields(self)}
-        picked = {k: v[rows] for k, v in columns.items() if k != "text"}
+        picked = {name: getattr(self, name)[rows] for name in COLUMNS}
         lengths = picked["slot_length"].astype(np.int64).ravel()
         starts = picked["slot_start"].ravel()
         ends = np.cumsum(lengths)
@@ -241,8 +240,7 @@ class Spans:
 
     def part(self, begin: int, end: int) -> Spans:
         """Rows that follow each other, without a copy: all texts stay alive."""
-        columns = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Spans(**{name: column if name == "text" else column[begin:end] for name, column in columns.items()})
+        return Spans(text=self.text, **{name: getattr(self, name)[begin:end] for name in COLUMNS})
 
     @staticmethod
     def concat(batches: Sequence[Spans]) -> Spans:
@@ -256,25 +254,34 @@ class Spans:
         for batch in batches:
             starts.append(batch.slot_start + offset)
             offset += len(batch.text)
-        joined = {f.name: np.concatenate([getattr(b, f.name) for b in batches]) for f in fields(Spans)}
+        joined = {name: np.concatenate([getattr(b, name) for b in batches]) for name in (*COLUMNS, "text")}
         joined["slot_start"] = np.concatenate(starts)
         return Spans(**joined)
 
     @staticmethod
+    def room(n: int) -> Spans:
+        """n rows that are still to be written, without text."""
+        columns = {name: np.empty((n, *shape), dtype) for name, (dtype, shape) in COLUMNS.items()}
+        return Spans(text=np.zeros(0, np.uint8), **columns)
+
+    @staticmethod
     def empty(n: int = 0) -> Spans:
         """n rows of zeros, shape -1."""
-        dtypes: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
-            "slot_start": (np.int64, (n, SLOTS)),
-            "slot_length": (np.int32, (n, SLOTS)),
-            "text": (np.uint8, (0,)),
-            "remote_trace": (np.uint64, (n, 2)),
-            "trace": (np.uint64, (n, 2)),
-            "peer_port": (np.uint16, (n,)),
-            **dict.fromkeys(("shape", "resource", "endpoint"), (np.int32, (n,))),
-            **dict.fromkeys(("kind", "remote_link", "remote_flags", "link"), (np.uint8, (n,))),
-            **dict.fromkeys(("seq", "flags", "tgid"), (np.uint32, (n,))),
-        }
-        columns = {f.name: np.zeros(*reversed(dtypes.get(f.name, (np.uint64, (n,))))) for f in fields(Spans)}
+        columns = {name: np.zeros((n, *shape), dtype) for name, (dtype, shape) in COLUMNS.items()}
         for name in ("shape", "resource", "endpoint"):
             columns[name] -= 1
-        return Spans(**columns)
+        return Spans(text=np.zeros(0, np.uint8), **columns)
+
+
+_OTHER_COLUMNS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+    "slot_start": (np.int64, (SLOTS,)),
+    "slot_length": (np.int32, (SLOTS,)),
+    "remote_trace": (np.uint64, (2,)),
+    "trace": (np.uint64, (2,)),
+    "peer_port": (np.uint16, ()),
+    **dict.fromkeys(("shape", "resource", "endpoint"), (np.int32, ())),
+    **dict.fromkeys(("kind", "remote_link", "remote_flags", "link"), (np.uint8, ())),
+    **dict.fromkeys(("seq", "flags", "tgid"), (np.uint32, ())),
+}
+COLUMNS = {f.name: _OTHER_COLUMNS.get(f.name, (np.uint64, ())) for f in fields(Spans) if f.name != "text"}
+"""What `Spans` has for each row: dtype, and shape of one item; (uint64, ()) unless told otherwise."""

@@ -4,8 +4,8 @@ Theory of operation. A batch goes through four steps, all but the last without a
 
 1. Rows of connections that were never announced are counted and dropped; heads without payload pass through.
 2. The protocol is the connection's; where that is undecided the Detector looks at the bytes (detection.py).
-3. What can be read by columns or was read before is: a columnar reader (HTTP), or groups of rows with equal bytes, of
-   which each is read once (memory.py).
+3. What can be read by columns or was read before is: a columnar reader (HTTP; equal rows once, repeats.py), or groups
+   of rows with equal bytes, of which each is read once (memory.py).
 4. In order of time, one by one: requests that change or need the connection's memory, and pipelined requests whose
    answers come with other records (pipeline.py).
 
@@ -25,12 +25,13 @@ from otel_ebpf.model import Exchanges, Flag, Intern, Spans
 from otel_ebpf.protocols import registry
 from otel_ebpf.protocols.base import Fields, Options, Protocol
 from otel_ebpf.protocols.detection import Detector
-from otel_ebpf.protocols.extras import Batch, Reader
+from otel_ebpf.protocols.extras import Alike, Batch, Reader
 from otel_ebpf.protocols.groups import Groups
 from otel_ebpf.protocols.headers import Lines
 from otel_ebpf.protocols.memory import Shapes
-from otel_ebpf.protocols.pieces import Pieces
+from otel_ebpf.protocols.pieces import Pieces, written
 from otel_ebpf.protocols.pipeline import Pipelines
+from otel_ebpf.protocols.repeats import Repeats
 from otel_ebpf.protocols.turns import Turns
 from otel_ebpf.protocols.work import Able, Counts, Job
 from otel_ebpf.tracing.context import Remote, remote
@@ -64,6 +65,7 @@ class Engine:
         self._readers: dict[int, Reader] = {a.index: a.reader for a in self._able if a.reader is not None}
         for reader in self._readers.values():
             shapes.on_forget.append(reader.forget)
+        self._repeats = {i: Repeats(r.compared) for i, r in self._readers.items() if isinstance(r, Alike)}
         self._detector = Detector(self.modules, self._readers)
         self._shapes = Shapes(shapes)
         self._groups = Groups(connections, self._shapes, self.pipelines, options, self._counts)
@@ -116,7 +118,7 @@ class Engine:
             self._turns.forget()
         jobs = [self._begin(batch, now) for batch in batches if len(batch)]
         self._turns.take(jobs, self._able)
-        return Spans.concat([self._finish(job) for job in jobs])
+        return written([(job.pieces, job.exchanges, self._connections.pair[job.row], self._late(job)) for job in jobs])
 
     def complete(self, exchanges: Exchanges) -> NDArray[np.int8]:
         """(n,) whether each response is whole: 1 yes, 0 no, -1 it cannot be told. For rows with Flag.PARTIAL."""
@@ -184,26 +186,34 @@ class Engine:
         return Batch(exchanges.head[pick], request, response, row[pick].astype(np.intp), self._connections.table)
 
     def _by_columns(self, job: Job, reader: Reader, index: int, rows: NDArray[np.intp], batch: Batch) -> None:
-        columns = reader.read(batch)
-        conn = batch.head["conn"]
-        slow = columns.shape < 0
+        equal = self._repeats[index].among(batch) if index in self._repeats else None
+        which: NDArray[np.intp] | slice = slice(None)
+        read = batch
+        if equal is not None:
+            first, which = equal
+            read = Batch(batch.head[first], batch.request[first], batch.response[first], batch.row[first], batch.table)
+        columns = reader.read(read)
+        numbers = np.arange(len(columns.shape))[which]
+        slow = (columns.shape < 0)[which]
         if slow.any() or len(self.pipelines):
+            conn = batch.head["conn"]
             slow |= np.isin(conn, np.concatenate([conn[slow], np.array(self.pipelines.connections(), np.uint64)]))
-            columns.shape[slow] = -1
             job.later(index, rows[slow])
-        job.pieces.columns(rows, columns)
+            rows, numbers = rows[~slow], numbers[~slow]
+        job.pieces.columns(rows, numbers, columns)
         found = remote(columns.lines)
-        has = ((found.link > 0) & ~slow).nonzero()[0]
-        if len(has):
-            job.pieces.remote(rows[has], Remote(found.link[has], found.trace[has], found.parent[has], found.flags[has]))
+        if found.link.any():
+            has = found.link[numbers].nonzero()[0]
+            at = numbers[has]
+            job.pieces.remote(rows[has], Remote(found.link[at], found.trace[at], found.parent[at], found.flags[at]))
 
-    def _finish(self, job: Job) -> Spans:
-        requests = job.pieces.requests()
-        late = Remote.none(0)
-        if requests:
-            matrix = np.zeros((len(requests), max(len(r) for _, _, r in requests)), np.uint8)
-            for i, (_, _, request) in enumerate(requests):
-                matrix[i, : len(request)] = np.frombuffer(request, np.uint8)
-            late = remote(Lines.of(matrix))
+    def _late(self, job: Job) -> Remote:
+        """The contexts of what was read one by one."""
         self._intern.touch(job.pieces.shapes())
-        return job.pieces.spans(job.exchanges, self._connections.pair[job.row], late)
+        requests = job.pieces.requests()
+        if not requests:
+            return Remote.none(0)
+        matrix = np.zeros((len(requests), max(len(r) for _, _, r in requests)), np.uint8)
+        for i, (_, _, request) in enumerate(requests):
+            matrix[i, : len(request)] = np.frombuffer(request, np.uint8)
+        return remote(Lines.of(matrix))

@@ -6,11 +6,12 @@
 - `Completing`: can say whether a response is whole.
 - `Leaving`: the connection may turn into something else (WebSocket, a tunnel).
 - `Columnar`: reads whole batches without a step in Python per exchange (http_columns.py).
+- `Plural`: the same where an exchange may be several requests and `parse` reads what is unusual (redis_columns.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol as Interface
@@ -19,7 +20,7 @@ from typing import runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from otel_ebpf.protocols.base import Fields, Options, Reading
+from otel_ebpf.protocols.base import Fields, Options, Reading, Session
 from otel_ebpf.protocols.headers import Lines
 
 
@@ -128,6 +129,14 @@ class Reader(Interface):
 
 
 @runtime_checkable
+class Alike(Interface):
+    """A Reader that says the same of equal exchanges with one service, whatever came before on their connections."""
+
+    compared: int
+    """So many bytes of a response, a multiple of 8, decide what `read` says."""
+
+
+@runtime_checkable
 class Columnar(Interface):
     def reader(self, options: Options, intern: Interning) -> Reader:
         """A reader of its own for one engine."""
@@ -139,3 +148,29 @@ class Interning(Interface):
     def id(self, item: Fields) -> int: ...
 
     def touch(self, numbers: Iterable[int]) -> None: ...
+
+
+@dataclass(slots=True)
+class Readings:
+    """What was understood of a Batch of n rows, k readings in all; what `parse` would have said.
+
+    first, count: (n,) each row's readings; count 0: the row is to be parsed. fields: the different ones; which: (k,)
+    index into it. slot_start, slot_length: (k, SLOTS). text: flat bytes. All as in Spans.
+    """
+
+    first: NDArray[np.intp]
+    count: NDArray[np.intp]
+    fields: Sequence[Fields]
+    which: NDArray[np.intp]
+    slot_start: NDArray[np.int64]
+    slot_length: NDArray[np.int32]
+    text: NDArray[np.uint8]
+
+
+@runtime_checkable
+class Plural(Interface):
+    def read(self, batch: Batch, sessions: Mapping[int, Session], options: Options) -> Readings:
+        """What can be understood without a step in Python per exchange, and changes no session. n > 0.
+
+        A row that is read is answered, and has as many replies as requests unless its response was cut.
+        """

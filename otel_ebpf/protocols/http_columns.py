@@ -47,6 +47,8 @@ _METHOD_SIZES = np.array([len(m) for m in METHODS], np.intp)
 class HttpReader:
     """Reader of the registry's Http module; see `extras.Reader`."""
 
+    compared = 16
+
     def __init__(self, options: Options, intern: Interning) -> None:
         self._intern = intern
         self._texts = {

@@ -16,6 +16,12 @@ NOT_KNOWN, NOT_RECOGNISED = -1, -2
 """Shapes: the payload is not here; it is no protocol of ours, or none of its requests."""
 _KINDS = np.array([Kind.CLIENT, Kind.SERVER], np.uint8)
 """By Flag.SERVER, which is bit 0."""
+_AS_RECORDED = (
+    *((name, name) for name in ("span_id", "conn", "flags", "tgid", "unit_req", "unit_rsp", "cause")),
+    *((name, name) for name in ("req_bytes", "rsp_bytes")),
+    *(("seq", "seq_req"), ("start", "t_req"), ("end", "t_rsp_end"), ("first_byte", "t_rsp")),
+)
+"""Columns of the spans, and where a record has them."""
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -40,7 +46,8 @@ class Pieces:
         self._shape = [NOT_KNOWN, NOT_RECOGNISED]
         self._length: list[int] = [0] * (2 * SLOTS)
         self._texts: list[bytes] = []
-        self._columns: list[tuple[NDArray[np.intp], Columns]] = []
+        self._columns: list[Columns] = []
+        self._columns_rows: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
         self._starts: list[tuple[int, int, int]] = []
         self._flags: list[tuple[int, int, int]] = []
         self._requests: list[tuple[int, int, bytes]] = []
@@ -67,9 +74,10 @@ class Pieces:
         """How many pieces there are; the number of the next."""
         return len(self._shape)
 
-    def columns(self, rows: NDArray[np.intp], columns: Columns) -> None:
-        """Exchanges that were read by columns; those with shape -1 are left as they are."""
-        self._columns.append((rows, columns))
+    def columns(self, rows: NDArray[np.intp], which: NDArray[np.intp], columns: Columns) -> None:
+        """Exchanges that were read by columns. which: the row of `columns` that says what each of them says."""
+        self._columns_rows.append((rows, which))
+        self._columns.append(columns)
 
     def starts(self, row: int, k: int, start: int) -> None:
         """The k-th span of this exchange began earlier than its record."""
@@ -91,12 +99,19 @@ class Pieces:
         """All that `carries` was told."""
         return self._requests
 
-    def spans(self, exchanges: Exchanges, pair: NDArray[np.uint64], late: Remote) -> Spans:
-        """The spans of all exchanges, in order. late: contexts of `requests()`."""
-        n = len(self.first)
+    @property
+    def total(self) -> int:
+        """How many spans there are."""
+        return int(self.count.sum())
+
+    def write(self, out: Spans, exchanges: Exchanges, pair: NDArray[np.uint64], late: Remote) -> NDArray[np.uint8]:
+        """The spans of all exchanges, in order, to `out`, which has `total` rows; returns their text.
+
+        late: contexts of `requests()`.
+        """
+        n, total = len(self.first), len(out)
         head = exchanges.head
         shape, start, length, text = self._assemble()
-        total = int(self.count.sum())
         single = total == n and bool((self.count == 1).all())
         piece: NDArray[np.intp] = self.first
         row: NDArray[np.intp] | slice = slice(None)
@@ -106,57 +121,42 @@ class Pieces:
             begin = np.cumsum(self.count) - self.count
             k = np.arange(total) - begin[row]
             piece = self.first[row] + k
-        ids, seq = head["span_id"][row], head["seq_req"][row]
+        for column, name in _AS_RECORDED:
+            getattr(out, column)[:] = head[name][row]
         if not single:
-            ids = derived_ids(ids, k)
-            seq = seq + k.astype(np.uint32)
-        flags = head["flags"][row]
-        answered = head["t_rsp_end"][row]
-        unanswered_end = np.maximum(head["t_req_end"], head["t_req"])[row]
-        context = Remote.none(total)
-        spans = Spans(
-            span_id=np.ascontiguousarray(ids),
-            conn=np.ascontiguousarray(head["conn"][row]),
-            pair=pair[row],
-            seq=np.ascontiguousarray(seq),
-            start=np.ascontiguousarray(head["t_req"][row]),
-            end=np.where(answered > 0, answered, unanswered_end),
-            first_byte=np.ascontiguousarray(head["t_rsp"][row]),
-            kind=_KINDS[flags & 1],
-            flags=np.ascontiguousarray(flags),
-            tgid=np.ascontiguousarray(head["tgid"][row]),
-            unit_req=np.ascontiguousarray(head["unit_req"][row]),
-            unit_rsp=np.ascontiguousarray(head["unit_rsp"][row]),
-            cause=np.ascontiguousarray(head["cause"][row]),
-            req_bytes=np.ascontiguousarray(head["req_bytes"][row]),
-            rsp_bytes=np.ascontiguousarray(head["rsp_bytes"][row]),
-            resource=np.full(total, -1, np.int32),
-            endpoint=np.full(total, -1, np.int32),
-            peer_port=np.zeros(total, np.uint16),
-            shape=shape[piece],
-            slot_start=start[piece],
-            slot_length=length[piece],
-            text=text,
-            remote_link=context.link,
-            remote_trace=context.trace,
-            remote_parent=context.parent,
-            remote_flags=context.flags,
-            trace=np.zeros((total, 2), np.uint64),
-            parent=np.zeros(total, np.uint64),
-            link=np.full(total, Link.PENDING, np.uint8),
-        )
+            out.span_id[:] = derived_ids(out.span_id, k)
+            out.seq += k.astype(np.uint32)
+        out.pair[:] = pair[row]
+        unanswered = np.flatnonzero(out.end == 0)
+        if len(unanswered):
+            silent = head[row][unanswered]
+            out.end[unanswered] = np.maximum(silent["t_req_end"], silent["t_req"])
+        out.kind[:] = _KINDS[out.flags & 1]
+        # Not "raise": that would copy once more.
+        shape.take(piece, out=out.shape, mode="clip")
+        if text.size:
+            start.take(piece, 0, out.slot_start, "clip")
+            length.take(piece, 0, out.slot_length, "clip")
+        else:
+            out.slot_start[:] = out.slot_length[:] = 0
+        out.resource[:] = out.endpoint[:] = -1
+        for constant in (out.peer_port, out.remote_link, out.remote_trace, out.remote_parent, out.remote_flags):
+            constant[:] = 0
+        out.trace[:] = 0
+        out.parent[:] = 0
+        out.link[:] = Link.PENDING
         where = np.arange(n) if single else begin
         for rows, remote in self._remotes:
-            _put(spans, where[rows], remote)
+            _put(out, where[rows], remote)
         if self._requests:
             at = np.array([where[r] + i for r, i, _ in self._requests], np.intp)
-            _put(spans, at, late)
+            _put(out, at, late)
         for r, i, began in self._starts:
-            spans.start[where[r] + i] = began
+            out.start[where[r] + i] = began
         for r, i, told in self._flags:
-            spans.flags[where[r] + i] = told
-            spans.first_byte[where[r] + i] = 0
-        return spans
+            out.flags[where[r] + i] = told
+            out.first_byte[where[r] + i] = 0
+        return text
 
     def _assemble(self) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32], NDArray[np.uint8]]:
         """All pieces as columns: shape, slot_start, slot_length, text."""
@@ -166,17 +166,32 @@ class Pieces:
         starts, sizes = [(ends - lengths).reshape(-1, SLOTS)], [lengths.reshape(-1, SLOTS)]
         texts = [np.frombuffer(b"".join(self._texts), np.uint8)]
         at, offset = len(self._shape), len(texts[0])
-        for rows, columns in self._columns:
-            read = columns.shape >= 0
-            self.first[rows[read]] = at + read.nonzero()[0]
+        for (rows, which), columns in zip(self._columns_rows, self._columns, strict=True):
+            self.first[rows] = at + which
             shapes.append(columns.shape)
             starts.append(columns.slot_start + offset)
             sizes.append(columns.slot_length)
             texts.append(columns.text)
-            at, offset = at + len(rows), offset + len(columns.text)
+            at, offset = at + len(columns.shape), offset + len(columns.text)
         if len(shapes) == 1:
             return shapes[0], starts[0], sizes[0], texts[0]
         return np.concatenate(shapes), np.concatenate(starts), np.concatenate(sizes), np.concatenate(texts)
+
+
+def written(jobs: Sequence[tuple[Pieces, Exchanges, NDArray[np.uint64], Remote]]) -> Spans:
+    """The spans of several batches, one behind the other; see `Pieces.write`."""
+    spans = Spans.room(sum(pieces.total for pieces, *_ in jobs))
+    texts: list[NDArray[np.uint8]] = []
+    begin = offset = 0
+    for pieces, exchanges, pair, late in jobs:
+        part = spans.part(begin, begin + pieces.total)
+        texts.append(pieces.write(part, exchanges, pair, late))
+        if offset:
+            part.slot_start += offset
+        begin, offset = begin + len(part), offset + len(texts[-1])
+    if texts:
+        spans.text = texts[0] if len(texts) == 1 else np.concatenate(texts)
+    return spans
 
 
 def _put(spans: Spans, at: NDArray[np.intp], remote: Remote) -> None:

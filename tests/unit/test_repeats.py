@@ -1,0 +1,96 @@
+"""Equal exchanges are read once, and nothing that tells them apart is lost by it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from otel_ebpf.model import COLUMNS, Flag, Intern, Spans
+from otel_ebpf.protocols import repeats
+from otel_ebpf.protocols.base import Fields, Options
+from otel_ebpf.protocols.engine import Engine
+from otel_ebpf.protocols.extras import Batch, Columns
+from otel_ebpf.protocols.http_columns import HttpReader
+from tests.unit.exchanges import NOW, Said, announcements, batch, connections
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+GONE = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+CONTEXT = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
+BODY = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
+
+
+def get(path: bytes, more: bytes = b"") -> bytes:
+    return b"GET %s HTTP/1.1\r\nHost: h\r\nUser-Agent: x\r\n%s\r\n" % (path, more)
+
+
+KINDS = [
+    Said(get(b"/users/12?q=1"), OK),
+    Said(get(b"/users/12?q=1"), GONE),
+    Said(get(b"/users/13?q=1"), OK),
+    Said(get(b"/users/12?q=1"), OK, flags=0),
+    Said(get(b"/users/12?q=1"), OK, flags=Flag.SERVER | Flag.TLS, conn=2),
+    Said(get(b"/users/12?q=1"), OK, conn=3),
+    Said(get(b"/users/12?q=1"), b"", flags=Flag.SERVER | Flag.UNANSWERED | Flag.NO_RESPONSE),
+    Said(get(b"/users/12?q=1"), b"", flags=Flag.SERVER | Flag.UNANSWERED | Flag.RESET | Flag.NO_RESPONSE),
+    Said(get(b"/context", CONTEXT), OK),
+    Said(get(b"/context"), OK),
+    Said(get(b"/?token=secret&a=%C3%A4"), OK),
+    Said(get(b"http://other/absolute"), OK, conn=4),
+    Said(BODY, OK),
+    Said(BODY[:-5], OK, req_bytes=len(BODY)),
+    Said(BODY[:-5], OK, req_bytes=len(BODY) + 3),
+]
+
+
+def engine() -> tuple[Engine, Intern[Fields]]:
+    known = connections(1, 2)
+    known.update(announcements(3, 4, port=9090), NOW)
+    shapes = Intern[Fields](1000)
+    return Engine(known, shapes, Options()), shapes
+
+
+def said(spans: Spans, shapes: Intern[Fields]) -> list[object]:
+    """All columns of each span, shapes and texts as what they stand for."""
+    columns = [getattr(spans, name).tolist() for name in COLUMNS if name not in ("shape", "slot_start")]
+    texts = [
+        [bytes(spans.text[start : start + length]) for start, length in zip(starts, lengths, strict=True)]
+        for starts, lengths in zip(spans.slot_start.tolist(), spans.slot_length.tolist(), strict=True)
+    ]
+    fields = [shapes[shape] if shape >= 0 else shape for shape in spans.shape.tolist()]
+    return list(zip(*columns, texts, fields, strict=True))
+
+
+def test_grouped_and_row_by_row_readings_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    exchanges = batch([KINDS[i] for i in rng.integers(0, len(KINDS), 3 * repeats.FEWEST)])
+    exchanges.head["span_id"] = np.arange(1, len(exchanges) + 1)
+    exchanges.head["n"] = np.arange(len(exchanges))
+    grouping, shapes = engine()
+    grouped = said(grouping.parse(exchanges, NOW), shapes)
+    monkeypatch.setattr(repeats, "FEWEST", 1 << 30)
+    plain, other = engine()
+    assert grouped == said(plain.parse(exchanges, NOW), other)
+
+
+def test_equal_requests_are_read_once_and_different_ones_are_soon_no_longer_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[int] = []
+    original = HttpReader.read
+
+    def counting(self: HttpReader, rows: Batch) -> Columns:
+        read.append(len(rows.row))
+        return original(self, rows)
+
+    monkeypatch.setattr(HttpReader, "read", counting)
+    parse = engine()[0].parse
+    n = repeats.FEWEST
+    parse(batch([Said(get(b"/%d" % (i % 7)), OK) for i in range(n)]), NOW)
+    assert read.pop() == 7
+    different = batch([Said(get(b"/%d" % i), OK) for i in range(n)])
+    alike = batch([Said(get(b"/a"), OK)] * n)
+    for exchanges in (different, *[alike] * repeats.PAUSE):
+        parse(exchanges, NOW)
+    assert read == [n] * (1 + repeats.PAUSE)
+    parse(alike, NOW)
+    assert read[-1] == 1
