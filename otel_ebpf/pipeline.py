@@ -169,6 +169,8 @@ class Pipeline:
 
     def emit(self, spans: Spans) -> None:
         """Count, sample, show and encode decided spans."""
+        if not len(spans) and not self._sinks:  # these are told that nothing came
+            return
         for begin in range(0, len(spans) or 1, ROWS):
             self._emit(spans if len(spans) <= ROWS else spans.part(begin, begin + ROWS))
 

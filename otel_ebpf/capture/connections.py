@@ -86,11 +86,11 @@ class Connections:
         """These ends are gone (Flag.LAST) and all that they said has been read."""
         gone = np.zeros(len(self.table), np.bool_)
         gone[rows[rows >= 0]] = True
-        self._drop(np.flatnonzero(gone & self._known))
+        self._drop((gone & self._known).nonzero()[0])
 
     def forget(self, now: int) -> None:
         """Drop what nobody used for FORGET_NS."""
-        self._drop(np.flatnonzero(self._known & (self.used + np.uint64(FORGET_NS) < np.uint64(now))))
+        self._drop((self._known & (self.used + np.uint64(FORGET_NS) < np.uint64(now))).nonzero()[0])
 
     def _admit(self, ids: NDArray[np.uint64]) -> None:
         """Give rows to ids that have none."""

@@ -74,7 +74,7 @@ class Index:
         self._rows = np.full(1 << bits, NOT_THERE, np.int32)
 
     def _grow(self, ids: int) -> None:
-        used = np.flatnonzero(self._ids)
+        used = self._ids.nonzero()[0]
         elsewhere = self._elsewhere
         numbers = np.concatenate([self._ids[used], np.fromiter(elsewhere.keys(), np.uint64, len(elsewhere))])
         rows = np.concatenate([self._rows[used], np.fromiter(elsewhere.values(), np.int32, len(elsewhere))])

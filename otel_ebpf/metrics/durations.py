@@ -142,10 +142,10 @@ class DurationMetrics:
         series: NDArray[np.intp],
     ) -> None:
         """The last sampled span of each bucket of each combination; of several for one series, one of them stays."""
-        rows = np.arange(len(spans)) if sampled.all() else np.flatnonzero(sampled)
+        rows = np.arange(len(spans)) if sampled.all() else sampled.nonzero()[0]
         last = np.full(len(series) * _BUCKETS, _NOWHERE, np.intp)
         last[cell if len(rows) == len(spans) else cell[rows]] = rows  # of an item written several times the last stays
-        at = np.flatnonzero(last != _NOWHERE)
+        at = (last != _NOWHERE).nonzero()[0]
         combination, bucket = np.divmod(at, _BUCKETS)
         target, picked = series[combination], last[at]
         counted = target != _NOWHERE
@@ -296,7 +296,7 @@ class DurationMetrics:
                 one["span_id"].tobytes(),
                 one["trace_id"].tobytes(),
             )
-            for one in held[np.flatnonzero(held["time"])[::-1][:EXEMPLARS]]
+            for one in held[held["time"].nonzero()[0][::-1][:EXEMPLARS]]
         )
 
     def _drop_idle(self, now: int) -> None:

@@ -54,8 +54,8 @@ def rows_of(matrix: Bytes, optional: Sequence[tuple[int, int, NDArray[np.bool_]]
     start, length = np.empty(n, np.intp), np.empty(n, np.intp)
     blocks: list[Bytes] = []
     size = 0
-    for code in np.flatnonzero(np.bincount(variant)).tolist():
-        rows = np.flatnonzero(variant == code)
+    for code in np.bincount(variant).nonzero()[0].tolist():
+        rows = (variant == code).nonzero()[0]
         keep = np.ones(width, np.bool_)
         for bit, (low, high, _) in enumerate(optional):
             keep[low:high] = code >> bit & 1
@@ -102,7 +102,7 @@ def move(out: Bytes, at: Index, source: Bytes, start: Index, length: Index | int
         return
     shortest = int(np.minimum.reduce(length))
     if shortest == 0:
-        rows = np.flatnonzero(length)
+        rows = length.nonzero()[0]
         at, start, length = at[rows], start[rows], length[rows]
         shortest = int(np.minimum.reduce(length))
     if longest == shortest:
@@ -118,7 +118,7 @@ def move(out: Bytes, at: Index, source: Bytes, start: Index, length: Index | int
     at, start = at[order], start[order]
     length = length if exact else length[order]
     begin = 0
-    for each in np.flatnonzero(counts).tolist():
+    for each in counts.nonzero()[0].tolist():
         end = begin + int(counts[each])
         to, origin = at[begin:end], start[begin:end]
         width = each if exact else 1 << (each - 1)
@@ -166,7 +166,7 @@ def factorize(ids: NDArray[np.integer]) -> tuple[list[int], Index]:
     place = ids - low
     present = np.zeros(span, np.bool_)
     present[place] = True
-    found = np.flatnonzero(present)
+    found = present.nonzero()[0]
     rank = np.empty(span, np.intp)
     rank[found] = np.arange(len(found))
     return (found + low).tolist(), rank[place]

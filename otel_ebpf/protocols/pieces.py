@@ -127,7 +127,7 @@ class Pieces:
             out.span_id[:] = derived_ids(out.span_id, k)
             out.seq += k.astype(np.uint32)
         out.pair[:] = pair[row]
-        unanswered = np.flatnonzero(out.end == 0)
+        unanswered = (out.end == 0).nonzero()[0]
         if len(unanswered):
             silent = head[row][unanswered]
             out.end[unanswered] = np.maximum(silent["t_req_end"], silent["t_req"])

@@ -25,27 +25,26 @@ def arrive(
 ) -> Rows:
     """Append the batch to the pool, with all that is known of a row by itself; the processes learn from it."""
     rows = pool.append(spans)
+    here = slice(pool.next - len(rows), pool.next)  # the same rows; nothing is gathered or scattered by it
     server = spans.kind == SERVER
     thread, waiter = thread_keys(spans.tgid, spans.unit_req), thread_keys(spans.tgid, spans.unit_rsp)
     processes.arrived(server, spans.tgid, thread, waiter, spans.start, spans.flags)
-    pool.thread[rows], pool.waiter[rows] = thread, waiter
-    pool.spans.link[rows] = PENDING
+    pool.thread[here], pool.waiter[here] = thread, waiter
+    pool.spans.link[here] = PENDING
     first = _mark_followers(pool, spans, rows)
-    pool.due[rows], pool.deadline[rows] = _times(pool, spans, rows, waits[first], processes, lag_ns, hold_ns)
+    pool.due[here], pool.deadline[here] = _times(spans, server, waits[first], processes, lag_ns, hold_ns)
     return rows
 
 
 def _times(
-    pool: Pool,
     spans: Spans,
-    rows: Rows,
+    server: NDArray[np.bool_],
     waits: NDArray[np.uint64],
     processes: Processes,
     lag_ns: np.uint64,
     hold_ns: np.uint64,
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """(n,) when the row may be judged, (n,) when it waits no longer."""
-    server = spans.kind == SERVER
     bare = (spans.flags & HEAD) != 0
     due = spans.end + np.where(server, lag_ns + np.uint64(SKEW_NS), lag_ns)
     # Whether a client end without payload is complete is known by its server's end, which it waits for anyway.
@@ -55,22 +54,23 @@ def _times(
     serving = (processes.traits(spans.tgid) & SERVES) != 0
     due[~(server | caused | serving | bare | open_ended)] = 0
     # The other end may be one that waits for its amendment.
-    patience = np.where(local(pool.spans, rows) | bare, hold_ns + np.uint64(AMEND_NS), hold_ns)
+    patience = np.where(local(spans) | bare, hold_ns + np.uint64(AMEND_NS), hold_ns)
     patience[~server & (spans.cause != 0)] = NAMED_NS
     return due, spans.end + patience
 
 
-def _mark_followers(pool: Pool, spans: Spans, rows: Rows) -> Rows:
+def _mark_followers(pool: Pool, spans: Spans, rows: Rows) -> Rows | slice:
     """(n,) index in the batch of the first row of each row's record.
 
     The rows of one record lie behind each other and differ in nothing that the kernel saw but their ids, and their
     sequence numbers, which count up from the record's; in the pool all of them have the record's.
     """
     follows = np.zeros(len(rows), np.bool_)
-    follows[1:] = (spans.conn[1:] == spans.conn[:-1]) & (spans.start[1:] == spans.start[:-1])
-    position = np.arange(len(rows))
+    np.equal(spans.start[1:], spans.start[:-1], out=follows[1:])
     if not follows.any():
-        return position
+        return slice(None)
+    follows[1:] &= spans.conn[1:] == spans.conn[:-1]
+    position = np.arange(len(rows))
     follows[1:] &= (spans.seq[1:] - spans.seq[:-1] <= 1) & (spans.flags[1:] == spans.flags[:-1])
     follows[1:] &= spans.span_id[1:] != spans.span_id[:-1]
     first: Rows = np.maximum.accumulate(np.where(follows, 0, position))
@@ -97,7 +97,7 @@ def amend(pool: Pool, rows: Rows, memory: Memory, counters: Counters) -> None:
     counters.amended += len(older)
     partial = (spans.flags & PARTIAL) != 0
     partial[newer] = False
-    originals = np.flatnonzero(partial & (pool.state != FREE))
+    originals = (partial & (pool.state != FREE)).nonzero()[0]
     at = find(spans.span_id[originals], ids)
     here = at != NONE
     amended = originals[at[here]]

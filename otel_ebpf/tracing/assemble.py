@@ -114,7 +114,7 @@ class Assembler:
         now = int(pool.spans.end[pool.state != FREE].max(initial=0))
         released = []
         while len(pool):
-            live = np.flatnonzero(pool.state >= ARRIVED)
+            live = (pool.state >= ARRIVED).nonzero()[0]
             pool.due[live] = pool.deadline[live] = 0
             released.append(self._pass(now))
         return self._give(released, now)
@@ -124,16 +124,19 @@ class Assembler:
         pool = self._pool
         spans = pool.spans
         time = np.uint64(now)
-        fresh = np.flatnonzero((pool.state == ARRIVED) & (pool.due <= time))
+        fresh = ((pool.state == ARRIVED) & (pool.due <= time)).nonzero()[0]
         pool.state[fresh] = OPEN
-        ripe = np.flatnonzero(pool.state >= OPEN)
+        ripe = (pool.state >= OPEN).nonzero()[0]
         if not len(ripe):
             return ripe
         self._join(ripe[(pool.mate[ripe] == NOWHERE) & (pool.ordinal[ripe] == 0)])
-        rows = np.flatnonzero(pool.state == OPEN)
+        rows = (pool.state == OPEN).nonzero()[0]
         server = spans.kind[rows] == SERVER
         self._judge_servers(rows[server], time)
-        self._judge_calls(rows[~server], fresh, time)
+        calls = rows[~server]
+        # What a call without payload carries, its server's end will tell, which is due no later than the request.
+        unread = (pool.mate[calls] == NOWHERE) & ((spans.flags[calls] & HEAD) != 0) & (pool.deadline[calls] > time)
+        self._judge_calls(calls[~unread] if unread.any() else calls, fresh, time)
         return self._resolve(time)
 
     def _join(self, rows: Rows) -> None:
@@ -153,6 +156,8 @@ class Assembler:
         joined = mate != NOWHERE
         set_child(pool, rows[joined], mate[joined], CONNECTION)
         rows = rows[~joined]
+        if not len(rows):
+            return
         rows = rows[~self._recall_clients(rows)]
         near = local(spans, rows)
         past = pool.deadline[rows] <= time
@@ -166,7 +171,7 @@ class Assembler:
         """(n,) whether the client end of these server rows was released a moment ago: they are its children then."""
         pool, spans = self._pool, self._pool.spans
         recalled = np.zeros(len(rows), np.bool_)
-        ask = np.flatnonzero((pool.asked[rows] != ASKED) & (spans.seq[rows] != 0) & local(spans, rows))
+        ask = ((pool.asked[rows] != ASKED) & (spans.seq[rows] != 0) & local(spans, rows)).nonzero()[0]
         if not len(ask):
             return recalled
         asked = rows[ask]
@@ -193,14 +198,12 @@ class Assembler:
         verdict = decide(self._rungs, calls, requests)
         past = pool.deadline[rows] <= time
         found = verdict.request != NONE
-        # What a call without payload carries, its server's end will tell: only then can it be called a root.
-        unread = calls.has(HEAD) & (pool.mate[rows] == NOWHERE) & ~past
-        finished = found | ((~verdict.open | past) & ~unread)
+        finished = found | ~verdict.open | past
         # A context that no request of the process had is that of an SDK in the process: its span is in between.
         own_sdk = finished & foreign_context(spans, rows) & (verdict.link != TRACEPARENT)
         set_remote(pool, rows[own_sdk])
         set_root(pool, rows[finished & ~found & ~own_sdk], self._random)
-        set_requests(pool, rows, requests, gone, verdict, np.flatnonzero(found & ~own_sdk))
+        set_requests(pool, rows, requests, gone, verdict, (found & ~own_sdk).nonzero()[0])
         self.counters.conflicts += int(verdict.conflict.sum())
         self.counters.timed_out += int((verdict.open & past).sum())
 
@@ -215,13 +218,15 @@ class Assembler:
     def _resolve(self, time: np.uint64) -> Rows:
         """Rows whose root is decided get its trace; returns those that wait for nothing else."""
         pool, spans = self._pool, self._pool.spans
-        rows = np.flatnonzero(pool.state == DECIDED)
+        rows = (pool.state == DECIDED).nonzero()[0]
         top = self._tops(rows)
         known = pool.state[top] == DECIDED
         rows, top = rows[known], top[known]
+        below = top != rows
+        heirs, top = rows[below], top[below]
         for column in (*spans.trace.T, pool.came_by, pool.came_with):
-            column[rows] = column[top]
-        pool.up[rows] = rows  # the trace is known: from now on the row depends on nobody
+            column[heirs] = column[top]
+        pool.up[heirs] = heirs  # the trace is known: from now on the row depends on nobody
         is_client = spans.kind[rows] == CLIENT
         unnumbered = local(spans, rows) & (spans.seq[rows] == 0)  # the mate could not be found in memory later
         bare = (spans.flags[rows] & HEAD) != 0
@@ -254,7 +259,7 @@ class Assembler:
     def _force_oldest(self, n: int) -> None:
         """The n oldest rows, and what they wait for, wait no longer."""
         pool = self._pool
-        rows = np.flatnonzero(pool.state >= ARRIVED)
+        rows = (pool.state >= ARRIVED).nonzero()[0]
         oldest = rows[np.argpartition(pool.spans.end[rows], n - 1)[:n]]
         for column in (pool.due, pool.deadline):
             column[oldest] = column[self._tops(oldest)] = 0
@@ -262,11 +267,15 @@ class Assembler:
     def _give(self, released: list[Rows], now: int) -> Spans:
         pool = self._pool
         rows = released[0] if len(released) == 1 else np.concatenate([np.zeros(0, np.intp), *released])
+        self.counters.held = len(pool)
+        if not len(rows):
+            self.confidence = pool.confidence[rows]
+            self._memory.expire(now)
+            return Spans.empty()
         batch = pool.copy_of(rows)
         batch.remote_link, batch.remote_flags = pool.came_by[rows], pool.came_with[rows]
         self.confidence = pool.confidence[rows]
         self._memory.file(released_of(pool, rows, batch), now)
         pool.discard(rows)
         self.counters.by_link += np.bincount(batch.link, minlength=256)
-        self.counters.held = len(pool)
         return batch

@@ -17,8 +17,10 @@ from otel_ebpf.tracing.ids import derive
 from otel_ebpf.tracing.keys import place
 from otel_ebpf.tracing.pool import FREE, NOWHERE, Pool, Rows
 
+_ALL = slice(None)
 
-def local(spans: Spans, rows: Rows) -> NDArray[np.bool_]:
+
+def local(spans: Spans, rows: Rows | slice = _ALL) -> NDArray[np.bool_]:
     """(n,) whether the other end of the connection is known to be on this host."""
     near: NDArray[np.bool_] = (spans.flags[rows] & PEER) != 0
     near |= spans.pair[rows] != spans.conn[rows]
@@ -47,7 +49,7 @@ def _match_sequence(spans: Spans, rows: Rows) -> tuple[Rows, Rows]:
     alone = same.copy()  # exactly two rows have this key
     alone[1:] &= ~same[:-1]
     alone[:-1] &= ~same[1:]
-    first = np.flatnonzero(alone)
+    first = alone.nonzero()[0]
     one, other = rows[order[first]], rows[order[first + 1]]
     opposite = spans.kind[one] != spans.kind[other]
     opposite &= (spans.pair[one] == spans.pair[other]) & (spans.seq[one] == spans.seq[other])
@@ -71,7 +73,7 @@ def _match_interval(spans: Spans, rows: Rows) -> tuple[Rows, Rows]:
     order = np.lexsort((time, pair))  # stable: at equal times the client comes first
     source = np.where(order < len(clients), np.arange(len(order)), NOWHERE)
     latest = np.maximum.accumulate(source)
-    at_server = np.flatnonzero(order >= len(clients))
+    at_server = (order >= len(clients)).nonzero()[0]
     found = latest[at_server]
     server = servers[order[at_server] - len(clients)]
     client = clients[order[np.maximum(found, 0)] * (found >= 0)]
@@ -128,7 +130,7 @@ def take_over(spans: Spans, clients: Rows, servers: Rows) -> None:
         lengths = length[servers]
         if lengths.any():
             length[clients], start[clients] = lengths, start[servers]
-    carries = np.flatnonzero(spans.remote_parent[servers])
+    carries = spans.remote_parent[servers].nonzero()[0]
     if len(carries):
         clients, servers = clients[carries], servers[carries]
         for name in ("remote_link", "remote_trace", "remote_parent", "remote_flags"):
@@ -140,7 +142,7 @@ def _followers(pool: Pool, clients: Rows, servers: Rows) -> tuple[Rows, Rows]:
     """The ends of the second and later exchanges of records whose first ones are joined; makes the client's rows."""
     spans = pool.spans
     bare = (spans.flags[clients] & HEAD) != 0
-    grow = np.flatnonzero(bare & (pool.count[clients] == 1))
+    grow = (bare & (pool.count[clients] == 1)).nonzero()[0]
     extra = pool.count[servers[grow]] - 1
     source = np.repeat(clients[grow], extra)
     server = np.repeat(servers[grow], extra)

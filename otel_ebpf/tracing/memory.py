@@ -95,6 +95,10 @@ class Memory:
         if len(rows):
             self._runs.append(_Run(rows, now, {}))
             self._rows += len(rows)
+        self.expire(now)
+
+    def expire(self, now: int) -> None:
+        """Forget what is too old or too much."""
         while self._runs and (self._rows > self._limit or self._runs[0].newest + self._keep_ns < now):
             self._rows -= len(self._runs.popleft().rows)
 
@@ -107,7 +111,7 @@ class Memory:
         for run in self._runs:
             values, order = run.sorted(key)
             at = np.minimum(np.searchsorted(values, wanted), len(values) - 1)
-            hit = np.flatnonzero(values[at] == wanted)
+            hit = (values[at] == wanted).nonzero()[0]
             if len(hit):
                 which.append(hit)
                 rows.append(run.rows.take(order[at[hit]]))

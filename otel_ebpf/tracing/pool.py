@@ -58,7 +58,7 @@ _CAPACITY = 1 << 12
 
 
 class Pool:
-    """Columns of `size` rows, of which `live` are waiting.
+    """Columns of `size` rows, of which `live` are waiting. The next ones that come are put at `next`.
 
     spans: the columns that came with the row; decisions are written into its trace, parent and link.
     state: see above. due: when it may be judged; deadline: when it no longer waits for others; monotonic ns.
@@ -74,7 +74,7 @@ class Pool:
     def __init__(self) -> None:
         self.live = 0
         self.size = 0
-        self._next = 0
+        self.next = 0
         self._arena: NDArray[np.uint8] = np.empty(_ARENA, np.uint8)
         self._text_used = 0
         self.spans = Spans.empty()
@@ -107,20 +107,20 @@ class Pool:
         while needed < self.live + n + n // 2:
             needed *= 2
         if needed > self.size or 4 * needed < self.size:
-            self._move(np.flatnonzero(self.state), needed)
+            self._move(self.state.nonzero()[0], needed)
             return
-        if self._next + n > self.size:
-            self._next = 0
-        blocked = np.flatnonzero(self.state[self._next : self._next + n]) + self._next
+        if self.next + n > self.size:
+            self.next = 0
+        blocked = self.state[self.next : self.next + n].nonzero()[0] + self.next
         if len(blocked):
-            self._move(np.flatnonzero(self.state), needed)
+            self._move(self.state.nonzero()[0], needed)
 
     def append(self, batch: Spans) -> Rows:
         """The batch as rows that follow each other, ARRIVED and without any relation; texts are copied."""
         n = len(batch)
-        if self._next + n > self.size or self.state[self._next : self._next + n].any():
+        if self.next + n > self.size or self.state[self.next : self.next + n].any():
             self._grow(n)
-        first, last = self._next, self._next + n
+        first, last = self.next, self.next + n
         offset = self._keep_text(batch.text)
         for name in _COLUMNS:
             getattr(self.spans, name)[first:last] = getattr(batch, name)
@@ -133,7 +133,7 @@ class Pool:
         self.confidence[first:last] = 1.0
         for column in (self.ordinal, self.asked, self.above, self.came_by, self.came_with):
             column[first:last] = 0
-        self._next = last
+        self.next = last
         self.live += n
         return rows
 
@@ -193,16 +193,16 @@ class Pool:
         moved = np.full(self.size + 1, NOWHERE, np.intp)  # the last entry: NOWHERE stays NOWHERE
         moved[rows] = np.arange(len(rows))
         self._resize(rows, size)
-        self._next = n = len(rows)
+        self.next = n = len(rows)
         self.up[:n], self.mate[:n] = moved[self.up[:n]], moved[self.mate[:n]]
-        tops = np.flatnonzero(self.up[:n] == NOWHERE)
+        tops = (self.up[:n] == NOWHERE).nonzero()[0]
         self.up[tops] = tops
 
     def _grow(self, n: int) -> None:
         """Free rows at the end of longer columns; no row is renumbered."""
         old = self.size
         self._resize(np.arange(old), old + max(n, old // 4))
-        self._next = old
+        self.next = old
 
     def _resize(self, rows: Rows, size: int) -> None:
         owners = [(self.spans, name) for name in _COLUMNS] + [(self, name) for name in _OWN]
@@ -225,17 +225,17 @@ class Pool:
 
     def _renew_arena(self, incoming: int) -> None:
         """A new arena with the waiting texts. Most of them lie at the end: that is copied as it is, gaps included."""
-        rows = np.flatnonzero(self.state)
+        rows = self.state.nonzero()[0]
         starts = self.spans.slot_start.take(rows, axis=0).ravel()
         lengths = self.spans.slot_length.take(rows, axis=0).ravel().astype(np.int64)
-        present = np.flatnonzero(lengths)
+        present = lengths.nonzero()[0]
         cut = self._text_used
         if len(present):
             few = len(present) // 16
             cut = int(np.partition(starts[present], few)[few])
         if self._text_used - cut > 4 * int(lengths.sum()):
             cut = self._text_used
-        early = np.flatnonzero((lengths > 0) & (starts < cut))
+        early = ((lengths > 0) & (starts < cut)).nonzero()[0]
         ends = np.cumsum(lengths[early])
         begins = ends - lengths[early]
         moved = int(ends[-1]) if len(early) else 0

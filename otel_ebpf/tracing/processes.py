@@ -84,15 +84,15 @@ class Processes:
         known = self._traits[pids]
         for new, trait in ((server & ((known & SERVES) == 0), SERVES), (~server & ((known & CALLS) == 0), CALLS)):
             self._traits[pids[new]] |= trait
-        unseen = np.flatnonzero(server & (self._since[pids] == 0))
+        unseen = (server & (self._since[pids] == 0)).nonzero()[0]
         if len(unseen):
             self._since[pids[unseen]] = np.iinfo(np.uint64).max
             np.minimum.at(self._since, pids[unseen], start[unseen])
         self._answers[_slot(waiter[server])] = True
-        looping = np.flatnonzero((server | ((flags & EPOLL) != 0)) & ((known & MANY_LOOPS) == 0))
+        looping = ((server | ((flags & EPOLL) != 0)) & ((known & MANY_LOOPS) == 0)).nonzero()[0]
         owners = pids[looping]
         for units in (thread[looping], waiter[looping]):
-            unset = np.flatnonzero((self._loop[owners] == 0) & (units != 0))
+            unset = ((self._loop[owners] == 0) & (units != 0)).nonzero()[0]
             self._loop[owners[unset]] = units[unset]
             several = (self._loop[owners] != units) & (units != 0)
             self._traits[owners[several]] |= MANY_LOOPS
@@ -111,7 +111,7 @@ class Processes:
         idle = ((cause == 0) | ((flags & ANSWERING) != 0)) & ((flags & (MANY | EPOLL)) == EPOLL)
         since = self._since[pids]
         self._traits[pids[idle & (since != 0) & (since <= start)]] |= DISPATCHES
-        crossed = np.flatnonzero((thread != waiter) & (waiter != 0))
+        crossed = ((thread != waiter) & (waiter != 0)).nonzero()[0]
         both = self._answers[_slot(thread[crossed])] & self._answers[_slot(waiter[crossed])]
         self._traits[pids[crossed[both]]] |= MIGRATES
 

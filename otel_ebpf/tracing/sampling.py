@@ -58,7 +58,7 @@ class Sampler:
             kept = low <= np.uint64(self._last)
         if not self._parent_based:
             return kept
-        begun_elsewhere = np.flatnonzero(spans.remote_link != NO_LINK)
+        begun_elsewhere = (spans.remote_link != NO_LINK).nonzero()[0]
         if len(begun_elsewhere):
             kept[begun_elsewhere] = (spans.remote_flags[begun_elsewhere] & _SAMPLED) != 0
         return kept

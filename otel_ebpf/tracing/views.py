@@ -16,6 +16,8 @@ from otel_ebpf.tracing.processes import Processes
 from otel_ebpf.tracing.rungs import Calls, Requests
 from otel_ebpf.tracing.rungs.base import NONE, find
 
+_NOBODY = Released.empty()
+
 
 def learn(processes: Processes, pool: Pool, calls: Rows) -> None:
     """What client rows that have become due say of their processes."""
@@ -35,7 +37,7 @@ def calls_of(pool: Pool, rows: Rows, requests: Requests, processes: Processes) -
     spans = pool.spans
     cause, tgid = spans.cause[rows], spans.tgid[rows]
     named = np.full(len(rows), NONE, np.intp)
-    caused = np.flatnonzero(cause)
+    caused = cause.nonzero()[0]
     named[caused] = find(requests.span_id, cause[caused])
     return Calls(
         row=rows,
@@ -64,11 +66,11 @@ def requests_of(pool: Pool, fresh: Rows, late_calls: Rows, memory: Memory) -> tu
     """The server rows that became due in this pass, and those that `late_calls` name, at the end: held ones, then
     released ones, which are also given as such."""
     spans = pool.spans
-    rows, gone = fresh, Released.empty()
+    rows, gone = fresh, _NOBODY
     if len(late_calls):
         cause = groups(spans.cause[late_calls])[0]
         cause = cause[find(spans.span_id[fresh], cause) == NONE]
-        held = np.flatnonzero(pool.state >= OPEN)
+        held = (pool.state >= OPEN).nonzero()[0]
         held = held[(spans.kind[held] == SERVER) & (pool.ordinal[held] == 0)]
         at = find(spans.span_id[held], cause)
         rows = np.concatenate([fresh, held[at[at != NONE]]])

@@ -23,11 +23,11 @@ class Forwarded:
 
     def propose(self, calls: Calls, requests: Requests) -> Proposal:
         said = Proposal.silent(len(calls))
-        asked = np.flatnonzero(calls.remote_parent != 0)
+        asked = (calls.remote_parent != 0).nonzero()[0]
         if not len(asked):
             return said
         said.open[asked] = calls.of_process(SERVES)[asked]
-        bearing = np.flatnonzero((requests.remote_parent != 0) & requests.single)
+        bearing = ((requests.remote_parent != 0) & requests.single).nonzero()[0]
         if not len(bearing):
             return said
         keys = _key(requests, bearing)

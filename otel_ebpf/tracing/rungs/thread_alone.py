@@ -30,7 +30,7 @@ class ThreadAlone:
     def propose(self, calls: Calls, requests: Requests) -> Proposal:
         said = Proposal.silent(len(calls))
         doubtful = calls.of_process(MIGRATES) | (calls.has(EPOLL) & calls.of_process(_LOOPS))
-        named = np.flatnonzero((calls.cause != 0) & ~doubtful)
+        named = ((calls.cause != 0) & ~doubtful).nonzero()[0]
         said.open[named] = True
         if not len(named) or not len(requests):
             return said

@@ -37,12 +37,12 @@ class ThreadResponse:
 
     def propose(self, calls: Calls, requests: Requests) -> Proposal:
         said = Proposal.silent(len(calls))
-        gated = np.flatnonzero(slept(calls))
+        gated = slept(calls).nonzero()[0]
         named = calls.cause[gated] != 0
         # Without a cause only a process that receives requests at all can have had one handed over to this thread.
         serving = calls.of_process(SERVES)[gated]
         said.open[gated] = np.where(named, calls.named[gated] == NONE, serving)
-        answered = np.flatnonzero((requests.writer != 0) & requests.fresh)
+        answered = ((requests.writer != 0) & requests.fresh).nonzero()[0]
         if not len(answered):
             return said
         writers, thread = groups(requests.writer[answered])
@@ -83,7 +83,7 @@ class ThreadResponse:
 
         thread: (m,) ascending index into `writers`; end: ascending within a thread.
         """
-        first = np.append(0, np.flatnonzero(thread[1:] != thread[:-1]) + 1)
+        first = np.append(0, (thread[1:] != thread[:-1]).nonzero()[0] + 1)
         last = np.append(first[1:], len(thread)) - 1
         at = np.minimum(np.searchsorted(self._threads, writers), max(len(self._threads) - 1, 0))
         known = self._threads[at] == writers if len(self._threads) else np.zeros(len(writers), np.bool_)
