@@ -1,4 +1,7 @@
-"""Exchanges with equal bytes are read once: the whole batch is grouped by a hash of all that decides what they say."""
+"""Exchanges with equal bytes are read once: the whole batch is grouped by a hash of all that decides what they say.
+
+What was not seen before is read by columns where the module can do that (`extras.Plural`), else parsed.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,20 @@ from numpy.typing import NDArray
 from otel_ebpf.capture.connections import Connections
 from otel_ebpf.model import Flag
 from otel_ebpf.protocols.base import Options, Session
-from otel_ebpf.protocols.extras import Batch, Leave
+from otel_ebpf.protocols.extras import Batch, Columns, Leave, Plural
+from otel_ebpf.protocols.headers import Lines
 from otel_ebpf.protocols.memo import hash_matrix, mix
-from otel_ebpf.protocols.memory import Entry, Outcome, Recent, Shapes, Tokens, failure_of
+from otel_ebpf.protocols.memory import Entry, Lately, Outcome, Recent, Shapes, Tokens, failure_of
 from otel_ebpf.protocols.pipeline import Pipelines
 from otel_ebpf.protocols.work import Able, Counts, Job
 
 MEMO = 8192
 """Readings that are remembered at least until so many others came."""
+LATELY = 14
+"""Readings by columns are remembered if their bytes came before, among the last 2^LATELY or so."""
+FEW = 3000
+"""New requests of fewer bytes in all (cut ones aside) are read one by one: the fixed cost of columns would count for more."""
+_NO_LINES = Lines.of(np.zeros((0, 8), np.uint8))
 _CUTS = int(Flag.REQUEST_CUT | Flag.RESPONSE_CUT | Flag.UNANSWERED | Flag.RESET)
 _REQUEST_CUT = int(Flag.REQUEST_CUT)
 
@@ -33,6 +42,7 @@ class Groups:
         self._counts = counts
         self._tokens = Tokens()
         self._memo: Recent[int, Entry] = Recent(MEMO)
+        self._lately = Lately(LATELY)
 
     def forget(self) -> None:
         """Some shapes are no more."""
@@ -43,20 +53,22 @@ class Groups:
         name = able.module.name
         keys = self._keys(able, batch)
         distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-        one = batch.head[first]
-        sizes = zip(
-            *(one[column].tolist() for column in ("req_cap", "rsp_cap", "rsp_bytes", "flags")),
-            batch.row[first].tolist(),
-            strict=True,
-        )
-        entries = []
-        for key, at, (asked, answered, total, flags, row) in zip(distinct.tolist(), first.tolist(), sizes, strict=True):
-            entry = self._memo.get(key)
-            if entry is None:
-                request, response = batch.request[at, :asked].tobytes(), batch.response[at, :answered].tobytes()
-                entry = self._memo[key] = self._parse(able, request, response, total, flags, row)
-            entries.append(entry)
-        outcome = np.array([entry.outcome for entry in entries], np.int8)[inverse]
+        place, count = np.zeros(len(first), np.intp), np.zeros(len(first), np.intp)
+        again = self._lately.again(distinct) if able.plural is not None else np.ones(len(first), np.bool_)
+        entries = {i: e for i in again.nonzero()[0].tolist() if (e := self._memo.get(int(distinct[i]))) is not None}
+        columns = None
+        new = (batch.head["flags"][first] & _REQUEST_CUT) == 0
+        new[list(entries)] = False
+        if able.plural is not None and int(batch.head["req_cap"][first[new]].sum()) > FEW:
+            columns, place[new], count[new] = self._by_columns(able.plural, batch, first[new])
+            self._remember(columns, distinct, place, count, again & (count > 0))
+        left = (count == 0).nonzero()[0]
+        if len(left) > len(entries):
+            self._read_singly(able, batch, distinct, first, entries, [i for i in left.tolist() if i not in entries])
+        singly = [entries[i] for i in left.tolist()]
+        outcome = np.full(len(first), Outcome.READ, np.int8)
+        outcome[left] = [entry.outcome for entry in singly]
+        outcome = outcome[inverse]
         turn = outcome == Outcome.ORDERED
         if turn.any() or len(self._pipelines):
             conn = batch.head["conn"]
@@ -64,10 +76,73 @@ class Groups:
             job.later(able.index, rows[turn], keys[turn].tolist())
         self._counts.failures[name] += int(((outcome == Outcome.FAILED) & ~turn).sum())
         self._counts.ignored[name] += int(((outcome == Outcome.IGNORED) & ~turn).sum())
-        places = np.array([job.pieces.add_all(entry.shapes, entry.texts) for entry in entries], np.intp)
-        job.pieces.first[rows], job.pieces.count[rows] = places[inverse].T
+        read = ((count > 0)[inverse] & ~turn).nonzero()[0]
+        if singly:
+            places = np.array([job.pieces.add_all(entry.shapes, entry.texts) for entry in singly], np.intp)
+            place[left], count[left] = places.T
+        job.pieces.first[rows], job.pieces.count[rows] = place[inverse], count[inverse]
+        if columns is not None and len(read):
+            job.pieces.columns(rows[read], place[inverse[read]], columns)
         several = job.pieces.count[rows] > 1
         self._counts.cut += int((several & ~turn & ((batch.head["flags"] & _REQUEST_CUT) > 0)).sum())
+
+    def _by_columns(
+        self, plural: Plural, batch: Batch, rows: NDArray[np.intp]
+    ) -> tuple[Columns | None, NDArray[np.intp], NDArray[np.intp]]:
+        """What these rows of the batch say, so far as it can be read at once: columns, and each row's place in them.
+
+        Columns, (n,) first, (n,) count as in `Readings`.
+        """
+        order = np.argsort(rows)
+        part = batch if len(rows) == len(batch.head) else _part(batch, rows[order])
+        readings = plural.read(part, self._connections.sessions, self._options)
+        first, count = np.zeros(len(rows), np.intp), np.zeros(len(rows), np.intp)
+        first[order], count[order] = readings.first, readings.count
+        if not count.any():
+            return None, first, count
+        shape = self._shapes.ids(readings.fields)[readings.which]
+        return Columns(shape, readings.slot_start, readings.slot_length, readings.text, _NO_LINES), first, count
+
+    def _remember(
+        self,
+        columns: Columns | None,
+        keys: NDArray[np.uint64],
+        place: NDArray[np.intp],
+        count: NDArray[np.intp],
+        which: NDArray[np.bool_],
+    ) -> None:
+        """Take from columns what is likely to come again."""
+        if columns is None or not which.any():
+            return
+        text = columns.text.data
+        for key, first, number in zip(keys[which].tolist(), place[which].tolist(), count[which].tolist(), strict=True):
+            rows = slice(first, first + number)
+            places = zip(columns.slot_start[rows].tolist(), columns.slot_length[rows].tolist(), strict=True)
+            texts = tuple(
+                tuple(bytes(text[at : at + size]) for at, size in zip(*of_one, strict=True)) for of_one in places
+            )
+            self._memo[key] = Entry(Outcome.READ, tuple(columns.shape[rows].tolist()), texts)
+
+    def _read_singly(
+        self,
+        able: Able,
+        batch: Batch,
+        keys: NDArray[np.uint64],
+        first: NDArray[np.intp],
+        entries: dict[int, Entry],
+        which: list[int],
+    ) -> None:
+        """What rows of the batch say that were not read by columns; it goes to `entries`."""
+        one = batch.head[first[which]]
+        columns = (one[column].tolist() for column in ("req_cap", "rsp_cap", "rsp_bytes", "flags"))
+        told = zip(which, first[which].tolist(), *columns, batch.row[first[which]].tolist(), strict=True)
+        for i, at, asked, answered, total, flags, row in told:
+            key = int(keys[i])
+            entry = self._memo.get(key)
+            if entry is None:
+                request, response = batch.request[at, :asked].tobytes(), batch.response[at, :answered].tobytes()
+                entry = self._memo[key] = self._parse(able, request, response, total, flags, row)
+            entries[i] = entry
 
     def _keys(self, able: Able, batch: Batch) -> NDArray[np.uint64]:
         """(n,) hashes of all that decides what an exchange says."""
@@ -101,3 +176,7 @@ class Groups:
             if answers and answers[-1] == total and len(answers) < len(readings):
                 return Entry(Outcome.ORDERED)
         return self._shapes.entry(able.module, request, response, readings, failure)
+
+
+def _part(batch: Batch, rows: NDArray[np.intp]) -> Batch:
+    return Batch(batch.head[rows], batch.request[rows], batch.response[rows], batch.row[rows], batch.table)

@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from otel_ebpf.model import Flag, Intern
 from otel_ebpf.protocols.base import Fields, Protocol, Reading, Session, Side
 
@@ -64,6 +67,21 @@ class Recent(Generic[K, V]):
         return len(self._young) + len(self._old)
 
 
+class Lately:
+    """Which hashes came lately: each has one place, which it leaves to the next that comes there."""
+
+    def __init__(self, bits: int) -> None:
+        self._places = np.zeros(1 << bits, np.uint64)
+        self._mask = np.uint64((1 << bits) - 1)
+
+    def again(self, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """(n,) whether each of these distinct hashes was asked for before."""
+        place = (keys & self._mask).astype(np.intp)
+        known: NDArray[np.bool_] = self._places[place] == keys
+        self._places[place] = keys
+        return known
+
+
 class Shapes:
     """Ids of Fields, by identity where a module hands out the same object again: hashing Fields is what costs."""
 
@@ -90,6 +108,12 @@ class Shapes:
             self._known.clear()
         self._known[id(fields)] = (fields, number)
         return number
+
+    def ids(self, fields: Sequence[Fields]) -> NDArray[np.int32]:
+        """Ids of some Fields, which count as asked for just now."""
+        numbers = [self.id(one) for one in fields]
+        self._intern.touch(numbers)
+        return np.array(numbers, np.int32)
 
     def entry(
         self, module: Protocol, request: bytes, response: bytes, readings: Sequence[Reading], failure: str

@@ -19,13 +19,15 @@ case, and it names metrics), with its subcommand ("CONFIG GET"), as Redis's docu
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from otel_ebpf.model import AttributeValue
 from otel_ebpf.protocols import redis_commands as table
 from otel_ebpf.protocols.base import Fields, Options, Reading, Session, Side, Slot
+from otel_ebpf.protocols.extras import Batch, Readings
+from otel_ebpf.protocols.redis_columns import RedisColumns
 from otel_ebpf.protocols.redis_replies import (
     OTHER,
     WHILE_SUBSCRIBED,
@@ -94,6 +96,7 @@ class Redis:
         self._simple: dict[bytes, Simple | None] = {}
         self._answered: dict[tuple[bytes, str | None], Fields] = {}
         self._fields: dict[tuple[str, str | None, str, int], Fields] = {}
+        self._columns = RedisColumns(self._plain, self._describe)
 
     def detect(self, request: bytes, response: bytes) -> float:
         """An array of bulk strings that starts with a name is Redis; an inline command only beside a RESP reply."""
@@ -120,6 +123,10 @@ class Redis:
             if readings is not None:
                 return readings
         return self._pipeline(request, response, session, options)
+
+    def read(self, batch: Batch, sessions: Mapping[int, Session], options: Options) -> Readings:
+        """Exchanges of plain commands, whole batches at once."""
+        return self._columns.read(batch, sessions, options.redact)
 
     def split(self, request: bytes) -> list[int]:
         """End offsets of the whole commands in `request`; the n-th is answered by the n-th of `replies`.
@@ -203,6 +210,11 @@ class Redis:
             readings.append(Reading(fields, (text,)))
             at = after
         return readings
+
+    def _plain(self, name: bytes) -> str | None:
+        """The operation of a command that the fast path may read."""
+        simple = self._simple[name] if name in self._simple else self._learn(name)
+        return None if simple is None else simple.operation
 
     def _learn(self, name: bytes) -> Simple | None:
         """What the fast path may know of a command; None if its reading takes more than one look."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from otel_ebpf.model import Exchanges, Intern
 from otel_ebpf.protocols.base import Fields, Options, Protocol
-from otel_ebpf.protocols.extras import Columnar, Completing, Framed, Leave, Leaving, Reader, Stateful
+from otel_ebpf.protocols.extras import Columnar, Completing, Framed, Leave, Leaving, Plural, Reader, Stateful
 from otel_ebpf.protocols.pieces import Pieces
 
 
@@ -22,6 +22,7 @@ class Able:
     module: Protocol
     prefix: int
     reader: Reader | None
+    plural: Plural | None
     framed: Framed | None
     completing: Completing | None
     _stateful: Stateful | None
@@ -34,6 +35,7 @@ class Able:
             module,
             int(getattr(module, "response_prefix", 1 << 16)),
             module.reader(options, intern) if isinstance(module, Columnar) else None,
+            module if isinstance(module, Plural) else None,
             module if isinstance(module, Framed) else None,
             module if isinstance(module, Completing) else None,
             module if isinstance(module, Stateful) and module.stateful is not None else None,
