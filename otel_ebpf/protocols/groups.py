@@ -23,7 +23,7 @@ MEMO = 8192
 LATELY = 14
 """Readings by columns are remembered if their bytes came before, among the last 2^LATELY or so."""
 FEW = 3000
-"""New requests of fewer bytes in all (cut ones aside) are read one by one: the fixed cost of columns would count for more."""
+"""New requests of fewer bytes in all, cut ones aside, are read one by one: columns have a fixed cost."""
 _NO_LINES = Lines.of(np.zeros((0, 8), np.uint8))
 _CUTS = int(Flag.REQUEST_CUT | Flag.RESPONSE_CUT | Flag.UNANSWERED | Flag.RESET)
 _REQUEST_CUT = int(Flag.REQUEST_CUT)
