@@ -95,16 +95,16 @@ def _map_rows(web: Server) -> list[Row]:
 
 
 def _slab_growth(web: Server, many: int) -> float:
-    """MB that the kernel's objects grow by while `many` connections are open and each has had its requests."""
+    """MB that the kernel's objects have grown by when `many` connections are open and each has had its requests."""
     before = slab_mb()
-    with _load(web, STEADY_RATE, many, 3 * many / STEADY_RATE) as load:
-        peak = before
+    samples = []
+    with _load(web, STEADY_RATE, many, 4 * many / STEADY_RATE) as load:
         while load.poll() is None:
-            peak = max(peak, slab_mb())
+            samples.append(slab_mb())
             time.sleep(0.1)
     assert load.returncode == 0
     time.sleep(SETTLE_S)
-    return peak - before
+    return float(np.median(samples[len(samples) * 3 // 4 :])) - before
 
 
 def _memory_rows(web: Server, seconds: int) -> list[Row]:

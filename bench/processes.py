@@ -68,6 +68,6 @@ def bpf_map_mb(pid: int) -> float:
             fields = dict(line.split(":", 1) for line in entry.read_text().splitlines() if ":" in line)
         except OSError:
             continue  # the descriptor was closed
-        if "map_id" in fields:
+        if "map_id" in fields and "memlock" in fields:  # an iterator's link names its map, too
             maps[int(fields["map_id"])] = int(fields["memlock"])
     return sum(maps.values()) / 2**20

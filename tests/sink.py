@@ -33,6 +33,8 @@ class Sink:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
+        self._reading = threading.RLock()
+        """Held while bodies are decoded, which must not keep the agent waiting."""
         self._bodies: list[_Body] = []
         self._spans: list[SeenSpan] = []
         self._decoded = 0
@@ -70,15 +72,14 @@ class Sink:
 
     def spans(self) -> list[SeenSpan]:
         """All spans so far, in the order of arrival."""
-        with self._changed:
-            return list(self._decode())
-
-    def _decode(self) -> list[SeenSpan]:
-        for body in self._bodies[self._decoded :]:
-            if body.path == "/v1/traces":
-                self._spans.extend(from_protobuf(ExportTraceServiceRequest.FromString(body.plain()), body.arrived))
-        self._decoded = len(self._bodies)
-        return self._spans
+        with self._reading:
+            with self._changed:
+                bodies = self._bodies[self._decoded :]
+                self._decoded = len(self._bodies)
+            for body in bodies:
+                if body.path == "/v1/traces":
+                    self._spans.extend(from_protobuf(ExportTraceServiceRequest.FromString(body.plain()), body.arrived))
+            return list(self._spans)
 
     def metrics(self) -> list[Metric]:
         """All metrics so far, one entry per export and instrument."""
@@ -104,7 +105,7 @@ class Sink:
         >>> sink.tally()["server", nginx_pid]
         80000
         """
-        with self._changed:
+        with self._reading, self._changed:
             bodies, self._bodies, self._decoded = self._bodies, [], 0
         counts: Counter[tuple[str, int]] = Counter()
         for body in bodies:
@@ -120,23 +121,26 @@ class Sink:
 
     def clear(self) -> None:
         """Forget everything."""
-        with self._changed:
+        with self._reading, self._changed:
             self._bodies.clear()
             self._spans.clear()
             self._decoded = 0
 
     def wait(self, enough: Callable[[list[SeenSpan]], object], limit_s: float = 15.0) -> list[SeenSpan]:
-        """All spans, as soon as `enough(spans)` holds; AssertionError with what there was when it never does."""
-        end = time.monotonic() + limit_s
-        with self._changed:
-            while not enough(self._decode()):
-                left = end - time.monotonic()
-                if left <= 0 or not self._changed.wait(left):
-                    seen = "\n".join(
-                        f"  {span.service} {span.kind} {span.name} {span.attributes}" for span in self._spans[-30:]
-                    )
-                    raise AssertionError(f"not within {limit_s:.0f} s; the last of {len(self._spans)} spans:\n{seen}")
-            return list(self._spans)
+        """All spans, as soon as `enough(spans)` holds; AssertionError with what there was when it never does.
+
+        limit_s: how long to wait for more; what decoding takes does not count.
+        """
+        left = limit_s
+        while not enough(spans := self.spans()):
+            began = time.monotonic()
+            with self._changed:
+                more = self._changed.wait_for(lambda: len(self._bodies) > self._decoded, left)
+            left -= time.monotonic() - began
+            if not more:
+                seen = "\n".join(f"  {span.service} {span.kind} {span.name} {span.attributes}" for span in spans[-30:])
+                raise AssertionError(f"not within {limit_s:.0f} s; the last of {len(spans)} spans:\n{seen}")
+        return spans
 
 
 @dataclass(frozen=True, slots=True)

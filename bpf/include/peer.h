@@ -132,7 +132,7 @@ static __always_inline void find_server(struct conn *c, u32 seq)
 {
 	struct ends_key key;
 
-	if (c->head || c->n >= TRIES)
+	if (c->n >= TRIES)
 		return;
 	if (!c->listed)
 		return list_client(c, c->k.id, seq);

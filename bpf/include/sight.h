@@ -33,12 +33,22 @@ static __always_inline struct payload *find_payload(struct sock *sk, bool storag
 	return bpf_map_lookup_elem(&payloads_by_sock, &key);
 }
 
+static __always_inline void drop_payload(struct sock *sk, bool storage)
+{
+	u64 key = (u64)sk;
+
+	if (storage)
+		bpf_sk_storage_delete(&payloads, sk);
+	else
+		bpf_map_delete_elem(&payloads_by_sock, &key);
+}
+
 static __always_inline void drop_conn(struct sock *sk)
 {
 	u64 key = (u64)sk;
 
 	bpf_map_delete_elem(&conns_by_sock, &key);
-	bpf_map_delete_elem(&payloads_by_sock, &key);
+	drop_payload(sk, false);
 }
 
 static __always_inline void map_v4(u8 *to, u32 addr) /* RFC 4291 §2.5.5.2 */

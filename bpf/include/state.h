@@ -45,8 +45,9 @@ struct conn {
 	u8 told;    /* unix: how often the response in progress was sent */
 };
 
-enum { SLACK = RESPONSE_LARGE };
-/* The payload of the exchange in progress. SLACK gives the verifier room behind a copy at any offset (see copy_in). */
+enum { SLACK = RESPONSE_LARGE / 2 };
+/* The payload of the exchange in progress. SLACK gives the verifier room behind a copy at any offset (see copy_bytes). With
+ * its head it must stay within 2 KiB, which is what the kernel then takes for it. */
 struct payload {
 	u8 request[REQUEST_LARGE];
 	u8 response[RESPONSE_LARGE];

@@ -16,8 +16,11 @@ static __always_inline void on_stream(struct conn *c, struct sock *sk, struct th
 		if (!c->k.peer && c->n <= TRIES)
 			meet_unix_peer(c, sk, storage);
 	} else if (c->client) {
-		if (m->send && c->phase != REQUEST)
+		if (m->send && c->phase != REQUEST && !c->head) {
 			find_server(c, m->seq);
+			if (c->head)
+				drop_payload(sk, storage);
+		}
 	} else if (!c->k.peer && c->n <= TRIES && m->send == (c->phase == REQUEST)) {
 		/* Before a request begins; once more at its response: the client's send may be told after our receive. */
 		find_client(c, m->send ? c->x.seq_req : m->seq);

@@ -114,19 +114,25 @@ static __always_inline void find_source(struct source *from, struct thread *t, c
 	from->buffers = header.iovlen;
 }
 
-/* Copies at most `len` bytes to area[have…max), where max is a power of two and `area` has 2 * max bytes: the verifier
- * does not relate offset and length. Returns how many; 0 on a fault. */
+/* Copies at most `len` bytes to area[have…max), where max is a power of two and `area` has 1.5 * max bytes: the verifier
+ * does not relate offset and length, but is told that in the upper half at most a half can follow. Returns how many; 0 on
+ * a fault. */
 static __always_inline u32 copy_bytes(u8 *area, u32 have, u32 max, u64 from, u64 len)
 {
-	u64 at = have;
+	u64 at = have, room = max;
 
 	if (len > max - have)
 		len = max - have;
 	asm volatile(""
 		     : "+r"(len), "+r"(at)); /* the compiler knows these bounds already; the verifier must see them */
-	at &= max - 1;
-	if (len > max)
-		len = max;
+	if (at & (max / 2)) {
+		at &= max - 1;
+		room = max / 2;
+	} else {
+		at &= max / 2 - 1;
+	}
+	if (len > room)
+		len = room;
 	if (bpf_probe_read_user(area + at, len, (void *)from))
 		return 0;
 	return len;

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -140,11 +141,19 @@ def test_hostile_bytes_are_counted_and_the_next_request_is_seen(agent: Agent, si
 def test_what_is_different_each_time_does_not_fill_memory(agent: Agent, sink: Sink) -> None:
     resident = resident_mb(agent)
     with nginx() as web, socket.create_connection(("127.0.0.1", web.port)) as client:
+        seen: Counter[tuple[str, int]] = Counter()
+
+        def served() -> int:
+            seen.update(sink.tally())
+            return sum(seen["server", pid] for pid in web.pids())
+
         for n in range(20_000):
             client.sendall(b"GET /%x/%d HTTP/1.1\r\nHost: h%d.test\r\nUser-Agent: a%d\r\n\r\n" % (n, n, n, n))
             received = b""
             while not received.endswith(b"</html>\r\n"):
                 received += client.recv(65536)
+            if n % 2000 == 1999:
+                wait_until(lambda sent=n: served() >= sent, f"{n} requests are spans")  # type: ignore[misc]
 
     sees_the_next_request(sink)
 
