@@ -32,6 +32,8 @@ _KNOWN = b"|".join(method.encode() for method in METHODS)
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([^\n]*) HTTP/(1\.[01])\r?\n")
 _CUT = re.compile(rb"(" + _KNOWN + rb") (/[^ \n]*)$")
 _STATUS = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9][0-9])")
+_METHODS_BEGUN = tuple({method[:k].encode() for method in METHODS for k in range(1, len(method) + 1)})
+_FRAMING = re.compile(rb"\n(content-length|transfer-encoding):([^\n]*)", re.IGNORECASE)
 _START = re.compile(rb"(?:" + _KNOWN + rb") [^\r\n]* HTTP/1\.[01]\r?\n")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%\-]+)(?::([0-9]{1,5}))?")
 _ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://(?:[^/?#@]*@)?([^/?#]*)([^?]*)(?:\?(.*))?", re.DOTALL)
@@ -155,6 +157,16 @@ def header_lines(message: bytes, at: int = 0) -> tuple[list[tuple[bytes, bytes]]
     return found, -1
 
 
+def framing(message: bytes, at: int) -> tuple[list[tuple[bytes, bytes]], int]:
+    """As `header_lines`, but only what says where the body ends."""
+    line = message.find(b"\n", at)
+    end = message.find(b"\n\r\n", line) if line >= 0 else -1
+    bare = message.find(b"\n\n", line, end + 1 if end >= 0 else len(message)) if line >= 0 else -1
+    head = bare + 2 if bare >= 0 else end + 3 if end >= 0 else -1
+    found = _FRAMING.finditer(message, max(line, 0), head if head >= 0 else len(message))
+    return [(match[1].lower(), match[2].removesuffix(b"\r").strip(b" \t")) for match in found], head
+
+
 def body_end(headers: Sequence[tuple[bytes, bytes]], head: int, data: bytes, fallback: int) -> int:
     """Where the body ends that begins at `head` (RFC 9112 §6.3): `fallback` if none is announced, -1: unknown."""
     fields = dict(reversed(headers))
@@ -167,6 +179,12 @@ def body_end(headers: Sequence[tuple[bytes, bytes]], head: int, data: bytes, fal
     if length is None:
         return fallback
     return head + int(length) if length.isdigit() and len(length) <= 18 else -1
+
+
+def _begins(rest: bytes) -> bool:
+    """Whether these bytes, too few for a request line, may be the begin of one."""
+    word, blank, _ = rest.lstrip(b"\r\n").partition(b" ")
+    return word.decode("latin-1") in METHODS if blank else word in _METHODS_BEGUN
 
 
 class Http:
@@ -192,8 +210,11 @@ class Http:
         at = 0
         while at < len(request) and len(ends) < MOST:
             if not _LINE.match(request, at):
+                # Nothing announced it: it is the body of the last request, unless it begins the next one.
+                if ends and not _begins(request[at:]):
+                    ends[-1] = len(request)
                 break
-            headers, head = header_lines(request, at)
+            headers, head = framing(request, at)
             at = body_end(headers, head, request, head) if head >= 0 else -1
             if at < 0:
                 break
@@ -205,7 +226,7 @@ class Http:
         at = 0
         while at < len(response) and len(ends) < MOST:
             status, offset = status_of(response[at:])
-            headers, head = header_lines(response, at + offset)
+            headers, head = framing(response, at + offset)
             if status <= 0 or head < 0:
                 break
             # The answer to HEAD has no body whatever its header says; then the ends do not fit, and nothing is certain.
@@ -219,7 +240,7 @@ class Http:
         status, at = status_of(response)
         if status <= 0:
             return None
-        headers, head = header_lines(response, at)
+        headers, head = framing(response, at)
         if head < 0:
             return None
         if status in _BODYLESS or request.startswith(b"HEAD "):

@@ -1,21 +1,30 @@
-"""Exchanges in the order of time, one by one: what needs or changes its connection's memory, and what is pipelined."""
+"""Exchanges in the order of time, one by one: what needs or changes its connection's memory, and what is pipelined.
+
+Which request an answer belongs to is told one by one. Where the protocol has a columnar reader, that then reads the
+requests of all exchanges at once, each as a row of its own; only what it leaves is read one by one as well.
+"""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from otel_ebpf.capture.connections import UNDECIDED, UNKNOWN, Connections
 from otel_ebpf.model import Flag
 from otel_ebpf.protocols.base import Options, Session
-from otel_ebpf.protocols.extras import Framed, Leave, Reader, Told
+from otel_ebpf.protocols.extras import Batch, Framed, Leave, Reader, Told
 from otel_ebpf.protocols.memory import NO_RESPONSE, Entry, Outcome, Recent, Shapes, failure_of
 from otel_ebpf.protocols.pipeline import Asked, Pairing, Pipelines
 from otel_ebpf.protocols.work import Able, Counts, Job, Turn
+from otel_ebpf.tracing.context import remote
 
 MEMO = 8192
+_FEW = 4
+"""So many exchanges are faster read one by one."""
 _SERVER, _TLS, _UNANSWERED = int(Flag.SERVER), int(Flag.TLS), int(Flag.UNANSWERED)
 _LAST, _PARTIAL, _AMENDS, _REQUEST_CUT = (int(f) for f in (Flag.LAST, Flag.PARTIAL, Flag.AMENDS, Flag.REQUEST_CUT))
 
@@ -39,6 +48,7 @@ class Turns:
 
     def take(self, jobs: Sequence[Job], modules: Sequence[Able]) -> None:
         """Read all turns of all jobs."""
+        settled: dict[tuple[int, int], list[_Settled]] = {}
         turns = [(turn.conn, turn.n, turn.i, job, turn) for job in jobs for turn in job.turns]
         turns.sort(key=lambda one: one[:3])
         for conn, _, i, job, turn in turns:
@@ -58,12 +68,17 @@ class Turns:
                 asked = [Asked(request, int(head["t_req"]))]
                 pairing = Pairing([], (), asked) if int(head["flags"]) & _UNANSWERED else Pairing(asked, ())
             if able.reader is not None:
-                self._one_by_one(job, i, able, able.reader, pairing, response)
+                settled.setdefault((id(job), turn.index), []).append(_Settled(i, pairing, response))
             else:
                 self._remembering(job, turn, able, pairing, response)
             leave = able.leaves(request, response)
             if leave != Leave.NO:
                 self._connections.protocol[row] = UNKNOWN if leave == Leave.UNKNOWN else UNDECIDED
+        for job in jobs:
+            for able in modules:
+                of_reader = settled.get((id(job), able.index))
+                if of_reader and able.reader is not None:
+                    self._by_columns(job, able, able.reader, of_reader)
 
     def _pair(self, framed: Framed, head: np.void, conn: int, request: bytes, response: bytes) -> Pairing:
         flags = int(head["flags"])
@@ -84,20 +99,47 @@ class Turns:
         self._counts.cut += several and bool(flags & _REQUEST_CUT)
         return pairing
 
-    def _one_by_one(self, job: Job, i: int, able: Able, reader: Reader, pairing: Pairing, response: bytes) -> None:
+    def _by_columns(self, job: Job, able: Able, reader: Reader, settled: Sequence[_Settled]) -> None:
+        """Read the requests of exchanges, each request as an exchange of its own."""
+        if len(settled) <= _FEW:
+            for one in settled:
+                self._one_by_one(job, able, reader, one)
+            return
+        count = np.array([len(one.asked) for one in settled], np.intp)
+        first = np.cumsum(count) - count
+        i = np.repeat(np.array([one.i for one in settled], np.intp), count)
+        requests = [asked.request for one in settled for asked in one.asked]
+        answers = [answer for one in settled for answer in one.answers()]
+        unanswered = np.array([k >= len(one.pairing.answered) for one in settled for k in range(len(one.asked))], bool)
+        head = job.exchanges.head[i]
+        head["req_cap"] = [len(request) for request in requests]
+        head["rsp_cap"] = [len(answer) for answer in answers]
+        head["req_bytes"] = 0  # it is known already that nothing follows the request
+        head["flags"] |= unanswered * np.uint32(_UNANSWERED)
+        row = job.row[i].astype(np.intp)
+        columns = reader.read(Batch(head, _matrix(requests), _matrix(answers), row, self._connections.table))
+        whole = np.logical_and.reduceat(columns.shape >= 0, first)
+        carries = remote(columns.lines).link > 0
+        for at, good in enumerate(whole.tolist()):
+            one = settled[at]
+            if not good:
+                self._one_by_one(job, able, reader, one)
+                continue
+            for k, asked in enumerate(one.asked):
+                if carries[first[at] + k]:
+                    job.pieces.carries(one.i, k, asked.request)
+                self._note(job, one.i, k, asked, k >= len(one.pairing.answered))
+        rows = i[first[whole]]
+        job.pieces.columns(rows, first[whole], columns)
+        job.pieces.count[rows] = count[whole]
+
+    def _one_by_one(self, job: Job, able: Able, reader: Reader, settled: _Settled) -> None:
         """Read the requests of an exchange each by itself."""
+        i, pairing = settled.i, settled.pairing
         told = self._told(job, i)
         first = job.pieces.size
-        begin = 0
-        for at, asked in enumerate((*pairing.answered, *pairing.unanswered)):
-            answer, failure = b"", told.failure
-            if at >= len(pairing.answered):
-                failure = failure or NO_RESPONSE
-            elif pairing.answers:
-                answer = response[begin : pairing.answers[at]]
-                begin = pairing.answers[at]
-            elif at == 0:
-                answer = response
+        for at, (asked, answer) in enumerate(zip(settled.asked, settled.answers(), strict=True)):
+            failure = told.failure or (NO_RESPONSE if at >= len(pairing.answered) else "")
             given = Told(told.https, failure, told.service, told.server, told.address, told.port)
             reading = reader.read_one(asked.request, answer, given)
             if reading is None:
@@ -166,6 +208,34 @@ class Turns:
         port = int(end[f"{side}_port"])
         service = int(end["netns"]) << 16 | int(end["local_port"])
         return Told(bool(flags & _TLS), failure_of(flags), service, server, address, port)
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """An exchange (row i of its batch) whose requests have found their answers."""
+
+    i: int
+    pairing: Pairing
+    response: bytes
+
+    @property
+    def asked(self) -> Sequence[Asked]:
+        return (*self.pairing.answered, *self.pairing.unanswered)
+
+    def answers(self) -> list[bytes]:
+        """What each request was answered. All is the first one's if the ends cannot be told."""
+        ends = self.pairing.answers
+        texts = [self.response[begin:end] for begin, end in zip((0, *ends), ends, strict=False)]
+        if not ends and self.pairing.answered:
+            texts = [self.response]
+        return texts + [b""] * (len(self.asked) - len(texts))
+
+
+def _matrix(messages: Sequence[bytes]) -> NDArray[np.uint8]:
+    """(n, W) the messages, zero padded; W is a multiple of 8, 16 at least."""
+    width = -(-max(16, *map(len, messages)) // 8) * 8
+    flat = b"".join(message.ljust(width, b"\0") for message in messages)
+    return np.frombuffer(flat, np.uint8).reshape(len(messages), width)
 
 
 def _address(family: int, address: bytes) -> str:

@@ -199,6 +199,10 @@ def test_the_ends_of_messages_are_found() -> None:
     ]
     assert list(Http().split(post[:-1])) == [len(post)]
     assert list(Http().split(get("/") + b"GET /x HTT")) == [len(get("/"))]
+    assert list(Http().split(get("/") + b"GE")) == [len(get("/"))]
+    # What no length announced and is no request belongs to the one before it.
+    for rest in (b"\r\n", b'{"a": 1}', b"GETS it"):
+        assert list(Http().split(get("/") + rest)) == [len(get("/") + rest)]
     empty = b"HTTP/1.1 204 No Content\r\n\r\n"
     assert list(Http().replies(OK + empty + OK)) == [len(OK), len(OK + empty), len(OK + empty + OK)]
     assert list(Http().replies(b"HTTP/1.0 200 OK\r\n\r\nuntil the end")) == []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from otel_ebpf.model import COLUMNS, Flag, Intern, Spans
-from otel_ebpf.protocols import repeats
+from otel_ebpf.protocols import repeats, turns
 from otel_ebpf.protocols.base import Fields, Options
 from otel_ebpf.protocols.engine import Engine
 from otel_ebpf.protocols.extras import Batch, Columns
@@ -94,3 +94,29 @@ def test_equal_requests_are_read_once_and_different_ones_are_soon_no_longer_comp
     assert read == [n] * (1 + repeats.PAUSE)
     parse(alike, NOW)
     assert read[-1] == 1
+
+
+def test_pipelined_requests_say_the_same_by_columns_and_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = get(b"/users/12?q=1"), get(b"/users/13", CONTEXT)
+    odd = get(b"http://other/absolute")
+    several = [
+        Said(a + b, OK + GONE),
+        Said(a + b, OK + GONE, flags=0),
+        Said(b + a + BODY, OK + OK + OK, flags=Flag.SERVER | Flag.TLS, conn=2),
+        Said(a + odd, OK + OK),
+        Said(a + b, b"", flags=Flag.SERVER | Flag.UNANSWERED | Flag.RESET | Flag.NO_RESPONSE),
+        Said(a + b, OK, flags=Flag.SERVER | Flag.LAST),
+        Said(a, b"HTTP/1.1 100 Continue\r\n\r\n" + OK),
+        Said(a + b"beyond", OK),
+        Said(a + b, OK[:-1], rsp_bytes=500),
+        Said(b"\r\n" + a, OK),
+        Said(a + b"\x00\x01 HTTP/1.1\r\n\r\n", OK),
+    ]
+    exchanges = batch([Said(**(vars(one) | {"conn": 1 + i % 4, "n": i})) for i, one in enumerate(3 * several)])
+    told = []
+    for few in (0, 1 << 30):
+        monkeypatch.setattr(turns, "_FEW", few)
+        reading, shapes = engine()
+        told.append(said(reading.parse(exchanges, NOW), shapes))
+    assert told[0] == told[1]
+    assert len(told[0]) > len(exchanges)
