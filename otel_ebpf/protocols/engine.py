@@ -31,7 +31,7 @@ from otel_ebpf.protocols.headers import Lines
 from otel_ebpf.protocols.memory import Shapes
 from otel_ebpf.protocols.pieces import Pieces, written
 from otel_ebpf.protocols.pipeline import Pipelines
-from otel_ebpf.protocols.repeats import Repeats
+from otel_ebpf.protocols.repeats import Repeats, Share
 from otel_ebpf.protocols.turns import Turns
 from otel_ebpf.protocols.work import Able, Counts, Job
 from otel_ebpf.tracing.context import Remote, remote
@@ -65,7 +65,8 @@ class Engine:
         self._readers: dict[int, Reader] = {a.index: a.reader for a in self._able if a.reader is not None}
         for reader in self._readers.values():
             shapes.on_forget.append(reader.forget)
-        self._repeats = {i: Repeats(r.compared) for i, r in self._readers.items() if isinstance(r, Alike)}
+        self._repeats = {i: Repeats(r, shapes) for i, r in self._readers.items() if isinstance(r, Alike)}
+        shapes.on_forget.extend(repeats.forget for repeats in self._repeats.values())
         self._detector = Detector(self.modules, self._readers)
         self._shapes = Shapes(shapes)
         self._groups = Groups(connections, self._shapes, self.pipelines, options, self._counts)
@@ -186,26 +187,26 @@ class Engine:
         return Batch(exchanges.head[pick], request, response, row[pick].astype(np.intp), self._connections.table)
 
     def _by_columns(self, job: Job, reader: Reader, index: int, rows: NDArray[np.intp], batch: Batch) -> None:
-        equal = self._repeats[index].among(batch) if index in self._repeats else None
-        which: NDArray[np.intp] | slice = slice(None)
-        read = batch
-        if equal is not None:
-            first, which = equal
-            read = Batch(batch.head[first], batch.request[first], batch.response[first], batch.row[first], batch.table)
-        columns = reader.read(read)
-        numbers = np.arange(len(columns.shape))[which]
-        slow = (columns.shape < 0)[which]
+        repeats = self._repeats.get(index)
+        shares = [Share.whole(reader.read(batch))] if repeats is None else repeats.read(batch)
+        slow = np.zeros(len(rows), np.bool_)
+        for share in shares:
+            slow[share.rows] = share.columns.shape[share.which] < 0
         if slow.any() or len(self.pipelines):
             conn = batch.head["conn"]
             slow |= np.isin(conn, np.concatenate([conn[slow], np.array(self.pipelines.connections(), np.uint64)]))
             job.later(index, rows[slow])
-            rows, numbers = rows[~slow], numbers[~slow]
-        job.pieces.columns(rows, numbers, columns)
-        found = remote(columns.lines)
-        if found.link.any():
-            has = found.link[numbers].nonzero()[0]
-            at = numbers[has]
-            job.pieces.remote(rows[has], Remote(found.link[at], found.trace[at], found.parent[at], found.flags[at]))
+        for share in shares:
+            at, which, found = share.rows, share.which, share.context
+            if slow.any():
+                quick = ~slow[at]
+                at, which = at[quick], which[quick]
+            job.pieces.columns(rows[at], which, share.columns)
+            if found.link.any():
+                has = found.link[which].nonzero()[0]
+                one = which[has]
+                context = Remote(found.link[one], found.trace[one], found.parent[one], found.flags[one])
+                job.pieces.remote(rows[at[has]], context)
 
     def _late(self, job: Job) -> Remote:
         """The contexts of what was read one by one."""

@@ -135,6 +135,13 @@ class Alike(Interface):
     compared: int
     """So many bytes of a response, a multiple of 8, decide what `read` says."""
 
+    @property
+    def changed(self) -> int:
+        """Another number than before when `read` may say something else of the same bytes than before."""
+
+    def read(self, batch: Batch) -> Columns:
+        """As `Reader.read`."""
+
 
 @runtime_checkable
 class Columnar(Interface):

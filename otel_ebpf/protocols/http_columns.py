@@ -71,6 +71,10 @@ class HttpReader:
         counts = {kind: table.left_out for kind, table in self._texts.items()}
         return {**counts, "route": self._routes.overflows}
 
+    @property
+    def changed(self) -> int:
+        return self._routes.collapses + len(self._routes.names)
+
     def forget(self, shape: int) -> None:
         self._shapes.forget(shape)
 

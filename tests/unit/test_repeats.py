@@ -7,12 +7,13 @@ import pytest
 
 from otel_ebpf.model import COLUMNS, Flag, Intern, Spans
 from otel_ebpf.protocols import repeats, turns
-from otel_ebpf.protocols.base import Fields, Options
+from otel_ebpf.protocols.base import Fields, Options, Side
 from otel_ebpf.protocols.engine import Engine
 from otel_ebpf.protocols.extras import Batch, Columns
 from otel_ebpf.protocols.http_columns import HttpReader
 from tests.unit.exchanges import NOW, Said, announcements, batch, connections
 
+NOTHING = Side("", (), ())
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 GONE = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 CONTEXT = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
@@ -49,7 +50,7 @@ def engine() -> tuple[Engine, Intern[Fields]]:
     return Engine(known, shapes, Options()), shapes
 
 
-def said(spans: Spans, shapes: Intern[Fields]) -> list[object]:
+def said(spans: Spans, shapes: Intern[Fields]) -> list[tuple[object, ...]]:
     """All columns of each span, shapes and texts as what they stand for."""
     columns = [getattr(spans, name).tolist() for name in COLUMNS if name not in ("shape", "slot_start")]
     texts = [
@@ -66,15 +67,15 @@ def test_grouped_and_row_by_row_readings_are_the_same(monkeypatch: pytest.Monkey
     exchanges.head["span_id"] = np.arange(1, len(exchanges) + 1)
     exchanges.head["n"] = np.arange(len(exchanges))
     grouping, shapes = engine()
-    grouped = said(grouping.parse(exchanges, NOW), shapes)
+    grouped = [said(grouping.parse(exchanges, NOW), shapes) for _ in range(2)]
     monkeypatch.setattr(repeats, "FEWEST", 1 << 30)
     plain, other = engine()
-    assert grouped == said(plain.parse(exchanges, NOW), other)
+    assert grouped == [said(plain.parse(exchanges, NOW), other) for _ in range(2)]
 
 
-def test_equal_requests_are_read_once_and_different_ones_are_soon_no_longer_compared(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each call of the reader had."""
     read: list[int] = []
     original = HttpReader.read
 
@@ -83,6 +84,10 @@ def test_equal_requests_are_read_once_and_different_ones_are_soon_no_longer_comp
         return original(self, rows)
 
     monkeypatch.setattr(HttpReader, "read", counting)
+    return read
+
+
+def test_equal_requests_are_read_once_and_different_ones_are_soon_no_longer_compared(read: list[int]) -> None:
     parse = engine()[0].parse
     n = repeats.FEWEST
     parse(batch([Said(get(b"/%d" % (i % 7)), OK) for i in range(n)]), NOW)
@@ -94,6 +99,41 @@ def test_equal_requests_are_read_once_and_different_ones_are_soon_no_longer_comp
     assert read == [n] * (1 + repeats.PAUSE)
     parse(alike, NOW)
     assert read[-1] == 1
+
+
+def test_what_was_read_before_is_not_read_again_unless_it_may_say_something_else(read: list[int]) -> None:
+    parsing, shapes = engine()
+
+    def parse(*paths: bytes, start: int = NOW) -> list[tuple[object, ...]]:
+        exchanges = batch([Said(get(path), OK, start=start) for path in paths] * repeats.FEWEST)
+        del read[:]
+        return said(parsing.parse(exchanges, NOW), shapes)
+
+    first = parse(b"/a", b"/b")
+    assert read == [2]
+    assert parse(b"/a", b"/b")[0] == first[0]
+    assert read == [2], "two routes were learned meanwhile"
+    assert parse(b"/a", b"/b") == first
+    assert read == []
+    parse(b"/a", b"/a?q")
+    assert read == [1], "what is new"
+    parse(b"/a", start=NOW + 2 * repeats.KEPT_NS)
+    assert read == [1], "too long ago"
+    parse(b"/a", start=NOW + 2 * repeats.KEPT_NS)
+    assert read == []
+    for i in range(shapes.limit):
+        shapes.id(Fields("other", NOTHING, NOTHING, str(i)))
+    assert parse(b"/a", b"/b", start=NOW + 2 * repeats.KEPT_NS)[1][-1] == first[1][-1]
+    assert read == [2], "its shape is no more"
+
+
+def test_what_is_kept_is_bounded(read: list[int]) -> None:
+    parse = engine()[0].parse
+    for begin in range(0, 5000, 500):
+        parse(batch([Said(get(b"/%d" % (begin + i % 500)), OK) for i in range(1000)]), NOW)
+    kept = parse.__self__._repeats[0]._kept  # type: ignore[attr-defined]
+    assert 500 <= len(kept.shape) <= repeats.KINDS
+    assert len(kept.text) <= repeats.TEXT
 
 
 def test_pipelined_requests_say_the_same_by_columns_and_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
