@@ -62,6 +62,7 @@ STATEFUL = frozenset({"SELECT", "RESET", "EXEC", "DISCARD", "CLIENT REPLY"})
 """Commands that change what the session remembers."""
 INVOLVED = STATEFUL | WHILE_SUBSCRIBED | {"REPLCONF"}
 """Commands that the fast path leaves alone, beside those with subcommands or patterns of their own."""
+UNCOLUMNED = INVOLVED - {"EXEC"}  # which without a SELECT before it changes nothing
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -212,9 +213,9 @@ class Redis:
         return readings
 
     def _plain(self, name: bytes) -> str | None:
-        """The operation of a command that the fast path may read."""
-        simple = self._simple[name] if name in self._simple else self._learn(name)
-        return None if simple is None else simple.operation
+        """The operation of a command that may be read by columns."""
+        operation = name.decode().upper() if NAME.fullmatch(name) else ""
+        return None if not operation or operation in table.CONTAINERS or operation in UNCOLUMNED else operation
 
     def _learn(self, name: bytes) -> Simple | None:
         """What the fast path may know of a command; None if its reading takes more than one look."""

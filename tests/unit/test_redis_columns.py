@@ -46,12 +46,15 @@ def columns(
     texts = found.text.tobytes()
     readings = []
     for first, count in zip(found.first.tolist(), found.count.tolist(), strict=True):
-        places = zip(
-            found.slot_start[first : first + count, 0], found.slot_length[first : first + count, 0], strict=True
-        )
-        shown = [texts[start : start + length].decode() for start, length in places]
-        fields = [found.fields[i] for i in found.which[first : first + count]]
-        readings.append([Reading(*both) for both in zip(fields, ((text,) for text in shown), strict=True)])
+        of_one = []
+        for k in range(first, first + count):
+            fields = found.fields[found.which[k]]
+            places = zip(found.slot_start[k].tolist(), found.slot_length[k].tolist(), strict=True)
+            shown = [texts[start : start + length].decode() for start, length in places]
+            used = len(fields.client.slots)
+            assert not any(shown[used:])
+            of_one.append(Reading(fields, tuple(shown[:used])))
+        readings.append(of_one)
     return readings
 
 
@@ -72,6 +75,12 @@ PLAIN = (
     (array(b"DBSIZE"), b":0\r\n"),
     (array(b"EXISTS", b"k"), b"#t\r\n"),
     (array(b"GET", b"\xff\x00"), b"_\r\n"),
+    (array(b"MULTI"), b"+OK\r\n"),
+    (array(b"EVALSHA", b"5ca1e", b"1", b"k", b"v"), b":1\r\n"),
+    (array(b"fcall", b"a name", b"0", b"v"), b":1\r\n"),
+    (array(b"EVALSHA"), b"-ERR wrong number of arguments\r\n"),
+    (array(b"exec"), b"*2\r\n+OK\r\n-ERR x\r\n"),
+    (array(b"EXEC"), b"-EXECABORT x\r\n"),
     (array(b"ZREVRANGEBYSCORE", b"z", b"+inf", b"1.5"), b"*1\r\n$1\r\na\r\n"),
 )
 
@@ -94,7 +103,7 @@ def test_plain_commands_are_read_alone_and_in_pipelines(redact: bool) -> None:
         (array(b"CLIENT", b"REPLY", b"OFF"), b""),
         (array(b"CONFIG", b"GET", b"*"), b"*0\r\n"),
         (array(b"SUBSCRIBE", b"c"), b"*3\r\n"),
-        (array(b"FCALL", b"f", b"0"), b":1\r\n"),
+        (array(b"EXEC") + array(b"GET", b"a"), b"*1\r\n+OK\r\n$-1\r\n"),
         (array(b"GET", b"a\r\nb"), b"$-1\r\n"),
         (b"GET a\r\n", b"$-1\r\n"),
         (b"*2\r\n$3\r\nGET\r\n$2\r\na\r\n", b"$-1\r\n"),
@@ -114,7 +123,12 @@ def test_plain_commands_are_read_alone_and_in_pipelines(redact: bool) -> None:
         (array(b"GET", b"a") * 2, b"*1\r\n:1\r\n$-1\r\n"),
         (array(b"GET", b"a") * 2, b"$4\r\na\r\nb\r\n$-1\r\n"),
         (array(b"GET", b"a") * 2, b"$2\r\n$3\r\n$-1\r\n"),
+        (array(b"GET", b"a").replace(b"$1", b"$1\0"), b"$-1\r\n"),
+        (array(b"GET", b"a") * 2, b"$1\0\r\na\r\n$-1\r\n"),
+        (array(b"GET", b"a") * 2, b"$-1\0\r\n$-1\r\n$-1\r\n"),
         (array(b"GET", b"a") * 2, b"$x\r\n$3\r\n$-1\r\n"),
+        (array(b"GET", b"a") * 2, b"$2\r\n$3\r\n-E1\r\n:1\r\n"),
+        (array(b"GET", b"a") + b"SET x y", b"$-1\r\n+OK\r\n"),
     ],
 )
 def test_what_is_unusual_is_left(request_: bytes, response: bytes) -> None:
@@ -136,6 +150,18 @@ def test_what_a_connection_remembers_counts() -> None:
     told = columns([Said(*pair, conn=conn) for conn in (1, 2, 3, 4)], sessions=sessions)
     databases = [[dict(r.fields.client.attributes).get("db.namespace") for r in of_one] for of_one in told]
     assert databases == [["1"], [], ["7"], [None]]
+
+
+def test_a_transaction_is_read_unless_it_chooses_the_database() -> None:
+    pairs = [(array(b"MULTI"), b"+OK\r\n"), *[(array(b"SET", b"k", b"v"), b"+QUEUED\r\n")] * 3]
+    pairs.append((array(b"EXEC"), b"*3\r\n+OK\r\n-ERR x\r\n+OK\r\n"))
+    chosen = [pairs[0], (array(b"SELECT", b"1"), b"+QUEUED\r\n"), pairs[-1]]
+    said = [Said(*joined(pairs)), Said(*joined(chosen)), Said(*pairs[-1], conn=2)]
+    told, *others = columns(said, sessions={2: Session({b"queued": "1"})})
+    assert told == list(Redis().parse(said[0].request, said[0].response, Session(), Options()))
+    assert [r.fields.status for r in told] == ["", "", "", "", "ERR"]
+    assert dict(told[-1].fields.client.attributes)["db.operation.batch.size"] == 3
+    assert others == [[], []]
 
 
 def test_an_unanswered_request_is_left() -> None:
@@ -163,7 +189,22 @@ ODD = st.sampled_from(
     [b"", b"\r\n", b"$1", b"*2", b"*", b"$3\r\nabc", b'"', b"a b", b"\xc3\xa9", b"\xff", b"\r", b"\n", b"v" * 70]
 )
 WORD = st.sampled_from(
-    [b"k:1", b"NX", b"ex", b"WITHSCORES", b"withscore", b"1", b"-1.5", b"inf", b"AUTH", b"MAXLEN", b"~", b"2"]
+    [
+        b"k:1",
+        b"NX",
+        b"ex",
+        b"WITHSCORES",
+        b"withscore",
+        b"ex\0",
+        b"WITHSCORES\0\0\0\0\0\0\0",
+        b"1",
+        b"-1.5",
+        b"inf",
+        b"AUTH",
+        b"MAXLEN",
+        b"~",
+        b"2",
+    ]
 )
 NAME = st.sampled_from(
     b"GET set SET MSET HSET ZADD ZRANGE ZRANGEBYSCORE GEORADIUSBYMEMBER XADD EVAL EVALSHA MIGRATE HELLO DBSIZE ECHO "
@@ -174,7 +215,7 @@ COMMAND = st.builds(
 )
 SIMPLE = st.builds(
     lambda name, rest: array(name, *rest),
-    st.sampled_from([b"GET", b"set", b"ZADD", b"INCR", b"nosuch"]),
+    st.sampled_from([b"GET", b"set", b"ZADD", b"INCR", b"nosuch", b"EVALSHA", b"EXEC", b"MULTI"]),
     st.lists(WORD, max_size=4),
 )
 REPLY = st.sampled_from(
@@ -194,6 +235,7 @@ REPLY = st.sampled_from(
         ),
         *(b"-ERR", b"-ERR\r\nx", b"-WRONGTYPE y", b"$-1", b"$0\r\n", b"$2\r\nab", b"$2\r\n$3", b"$4\r\na\r\nb", b"$x"),
         *(b"*0", b"*-1", b"*2\r\n:1\r\n_", b"%1\r\n:1\r\n:2", b"~0", b">2\r\n+a\r\n+b", b"!5\r\nERR x", b"=1\r\nx"),
+        *(b"*2\r\n+OK\r\n-E x", b"*2\r\n$2\r\n-E\r\n*1\r\n-E", b"*2\r\n|1\r\n+a\r\n:1\r\n-F\r\n:1"),
         *(b"|1\r\n+a\r\n+b\r\n:1", b"", b"\0"),
     ]
 ).map(lambda reply: reply + b"\r\n")
@@ -225,10 +267,10 @@ def mutated(draw: st.DrawFn, pairs: st.SearchStrategy[Pair]) -> Pair:
 SAID = st.builds(
     lambda pair, conn, more: Said(pair[0], pair[1], conn, rsp_bytes=len(pair[1]) + more),
     EXCHANGE | mutated(EXCHANGE),
-    st.integers(1, 3),
+    st.sampled_from([1, 1, 2, 3, 4]),
     st.sampled_from([0, 0, 0, 9]),
 )
-SESSIONS = {2: {b"db": "5"}, 3: {b"reply": "skip"}}
+SESSIONS = {2: {b"db": "5"}, 3: {b"reply": "skip"}, 4: {b"queued": "3"}}
 
 
 @given(st.lists(SAID, min_size=1, max_size=8), st.booleans(), st.sampled_from([(1024, 512), (192, 64), (64, 16)]))
@@ -250,15 +292,16 @@ def test_columns_say_what_parse_says(said: list[Said], redact: bool, widths: tup
 
 def _spans(few: int, said: list[Said], redact: bool) -> list[tuple[int, int, int, Fields | None, str]]:
     """What an engine makes of the exchanges in three turns; few: FEW."""
-    known: Connections = connections(1, 2, 3)
-    for row, remembered in enumerate(SESSIONS.values()):
+    known: Connections = connections(1, 2, 3, 4)
+    for conn, remembered in SESSIONS.items():
+        row = int(known.rows(np.array([conn], np.uint64), NOW)[0])
         known.session(row).remembered.update(remembered)
     shapes = Intern[Fields](1000)
     engine = Engine(known, shapes, Options(redact), [Redis()])
     result = []
     with patch.object(groups, "FEW", few):
         for _ in range(3):
-            made = batch([Said(array(b"GET", b"a"), b"$-1\r\n", conn=conn) for conn in (1, 2, 3)] + said)
+            made = batch([Said(array(b"GET", b"a"), b"$-1\r\n", conn=conn) for conn in (1, 2, 3, 4)] + said)
             made.head["n"] = np.arange(len(made))
             spans: Spans = engine.parse(made, NOW)
             for i, shape in enumerate(spans.shape.tolist()):
