@@ -32,11 +32,12 @@ _SMALL = 80
 class Piece:
     """One part of each row: `source[start[i] : start[i] + length[i]]`; a length of 0 leaves it out.
 
-    source: flat uint8. start: (n,). length: (n,), or one number for all rows.
+    source: flat uint8. start: (n,), or None: one row behind the other.
+    length: (n,), or one number for all rows.
     """
 
     source: Bytes
-    start: Index
+    start: Index | None
     length: Index | int
 
 
@@ -47,7 +48,7 @@ def rows_of(matrix: Bytes, optional: Sequence[tuple[int, int, NDArray[np.bool_]]
     """
     n, width = matrix.shape
     if not optional:
-        return Piece(matrix.reshape(-1), np.arange(0, n * width, width), width)
+        return Piece(matrix.reshape(-1), None, width)
     variant = np.zeros(n, np.uint8)
     for bit, (_, _, present) in enumerate(optional):
         variant |= present.view(np.uint8) << bit
@@ -83,13 +84,17 @@ def write(out: Bytes, at: Index, pieces: list[Piece]) -> None:
         at += piece.length
 
 
-def move(out: Bytes, at: Index, source: Bytes, start: Index, length: Index | int) -> None:
-    """`out[at[i] : at[i] + length[i]] = source[start[i] : start[i] + length[i]]` for all i.
+def move(out: Bytes, at: Index, source: Bytes, start: Index | None, length: Index | int) -> None:
+    """`out[at[i] : at[i] + length[i]] = source[start[i] : start[i] + length[i]]` for all i; see `Piece`.
 
     Both arrays are seen as overlapping items of one size, so that a fancy index moves whole texts: one copy for each
     distinct length, while those are few. Else lengths from 2^k to 2^(k+1)-1 are moved together, as their first and
     their last 2^k bytes, which overlap: the number of copies is bounded whatever the lengths.
     """
+    if start is None:
+        assert isinstance(length, int), "rows behind each other are of one length"
+        _strided(out, length)[at] = source.view(_item(length))
+        return
     if len(at) <= _SMALL:
         _move_each(out, at, source, start, length)
         return

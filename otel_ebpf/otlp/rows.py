@@ -282,8 +282,9 @@ class RowEncoder(ABC):
                 continue
             header = self._slot.rows(len(batch.spans))
             slot.fill(header)
-            headers = rows_of(self._slot.matrix(header))
-            yield Piece(headers.source, headers.start, slot.present * headers.length)
+            width = self._slot.width
+            begins = np.arange(0, header.size * width, width)
+            yield Piece(self._slot.matrix(header).reshape(-1), begins, slot.present * width)
             yield from self._text(slot, batch, number)
             start, _ = batch.pool.add(f"key {number}", slot.keys)
             yield Piece(POOLED, start[batch.side], slot.key * slot.present)
