@@ -179,6 +179,5 @@ class Plural(Interface):
     def read(self, batch: Batch, sessions: Mapping[int, Session], options: Options) -> Readings:
         """What can be understood without a step in Python per exchange, and changes no session. n > 0.
 
-        Each request was kept whole. A row that is read is answered, and has a reply to each of its requests unless its
-        response was cut.
+        A row that is read is answered, and has a reply to each of its requests unless its response was cut.
         """

@@ -23,7 +23,9 @@ MEMO = 8192
 LATELY = 14
 """Readings by columns are remembered if their bytes came before, among the last 2^LATELY or so."""
 FEW = 3000
-"""New requests of fewer bytes in all, cut ones aside, are read one by one: columns have a fixed cost."""
+"""New requests of fewer bytes in all are read one by one: columns have a fixed cost."""
+_CUT_COUNTS = 64
+"""Bytes that a cut one counts for: it is one request with a long value rather than many."""
 _NO_LINES = Lines.of(np.zeros((0, 8), np.uint8))
 _CUTS = int(Flag.REQUEST_CUT | Flag.RESPONSE_CUT | Flag.UNANSWERED | Flag.RESET)
 _REQUEST_CUT = int(Flag.REQUEST_CUT)
@@ -57,9 +59,9 @@ class Groups:
         again = self._lately.again(distinct) if able.plural is not None else np.ones(len(first), np.bool_)
         entries = {i: e for i in again.nonzero()[0].tolist() if (e := self._memo.get(int(distinct[i]))) is not None}
         columns = None
-        new = (batch.head["flags"][first] & _REQUEST_CUT) == 0
+        new = np.ones(len(first), np.bool_)
         new[list(entries)] = False
-        if able.plural is not None and int(batch.head["req_cap"][first[new]].sum()) > FEW:
+        if able.plural is not None and _worth(batch.head[first[new]]):
             columns, place[new], count[new] = self._by_columns(able.plural, batch, first[new])
             self._remember(columns, distinct, place, count, again & (count > 0))
         left = (count == 0).nonzero()[0]
@@ -176,6 +178,11 @@ class Groups:
             if answers and answers[-1] == total and len(answers) < len(readings):
                 return Entry(Outcome.ORDERED)
         return self._shapes.entry(able.module, request, response, readings, failure)
+
+
+def _worth(head: NDArray[np.void]) -> bool:
+    """Whether to read these requests by columns."""
+    return int(np.where((head["flags"] & _REQUEST_CUT) > 0, _CUT_COUNTS, head["req_cap"]).sum()) > FEW
 
 
 def _part(batch: Batch, rows: NDArray[np.intp]) -> Batch:

@@ -4,7 +4,8 @@ A text is what stays of the payload when lengths are taken out: values are copie
 become a blank; a hidden one with its first byte, which has become a `?`.
 
 Rows that are anything else (values with line breaks, inline commands, EXEC before other commands, pushes, CLIENT REPLY,
-what was cut) have count 0 and go through `Redis.parse`, which says the same of all the others.
+what was cut elsewhere than in a hidden value) have count 0 and go through `Redis.parse`, which says the same of all
+the others.
 """
 
 from __future__ import annotations
@@ -185,7 +186,12 @@ class RedisColumns:
             shown[options] = _is_option(words, start[options], commands.length[options])
             hidden = (shown == _HIDDEN).nonzero()[0]
         else:
+            shown = np.full(values, _SHOWN, np.uint8)
             hidden = first[:0]
+        if commands.cut:
+            cut = np.array(commands.cut)
+            part = cut[shown[cut] > _HIDDEN]
+            good[commands.row[first.searchsorted(part, "right") - 1]] = False
         length = commands.length + 1
         length[hidden] = 2
         quoted = {i: b" " + table.quoted(b"").encode() for i in (length == 1).nonzero()[0].tolist()}

@@ -5,6 +5,7 @@ Theory of operation. A batch's requests are one run of bytes, cut into lines at 
 line that looks like `*c` is taken for a command's first, and a row is read here only if its first line is one, after
 each such line the next one, or the row's end, comes exactly 2c lines later, and every other line between them states
 the length of the one behind it. By induction from the row's first line no byte of a value can pass for structure.
+The last value of a row may be cut: what is left of it is its line.
 Replies likewise: the line behind a `$length` is data, and a row where data looks like a length is not read here.
 """
 
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from otel_ebpf.protocols.resp import ARGUMENT
 
 Bytes = NDArray[np.uint8]
 Index = NDArray[np.intp]
@@ -61,6 +64,7 @@ class Commands:
     """The commands of some rows, m in all, with v values (names among them).
 
     row: (m,). start, length: (v,) of values in the flat bytes. first: (m,) each command's first value; size: how many.
+    cut: values of which the end is missing; each is the last of its row.
     """
 
     row: Index
@@ -68,6 +72,7 @@ class Commands:
     size: Index
     start: Index
     length: Index
+    cut: list[int]
 
 
 def flat_of(matrix: Bytes, longest: int) -> tuple[Bytes, int]:
@@ -91,8 +96,13 @@ def commands_of(flat: Bytes, words: NDArray[np.uint64], base: Index, end: Index,
     """The commands of all rows in `good` that have no others; the rest is taken out of it."""
     stop, since, until = _breaks(flat, end)
     good &= until > since
-    rows = good.nonzero()[0]
-    good[rows] &= stop[until[rows] - 1] + 2 == end[rows]
+    rest = end - np.where(until > since, stop[until - 1] + 2, end) if len(stop) else end - end
+    good &= rest >= 0  # else the line feed is the next row's
+    tails = (rest > 0).nonzero()[0]
+    if len(tails):
+        stop = np.insert(stop, until[tails], end[tails])
+        until = until + np.cumsum(rest > 0)
+        since = np.append(0, until[:-1])
     lines = until - since
     start = np.empty(len(stop), np.intp)
     start[1:] = stop[:-1] + 2
@@ -114,13 +124,21 @@ def commands_of(flat: Bytes, words: NDArray[np.uint64], base: Index, end: Index,
         sizes = sizes[keep[heads]]
         row, start, length, other = row[keep], start[keep], length[keep], other[keep]
         heads = (~other).nonzero()[0]
+    cut: list[int] = []
     others = other.nonzero()[0]
     told, value = others[::2], others[1::2]
     stated = _short_lines(words, start[told], length[told])
     wrong = stated != _LENGTHS[np.minimum(length[value], LONGEST_VALUE - 1)]
     wrong |= (length[told] > 7) | (length[value] >= LONGEST_VALUE)
+    if len(tails):
+        ends = start[value] + length[value] == end[row[value]]
+        for i in (wrong & ends).nonzero()[0].tolist():
+            at = int(start[told[i]])
+            line = ARGUMENT.fullmatch(flat[at : at + int(length[told[i]]) + 2].tobytes())
+            wrong[i] = line is None or int(line[1]) <= length[value[i]]
+            cut.append(i)
     good[row[told[wrong]]] = False
-    return Commands(row[heads], np.cumsum(sizes) - sizes, sizes, start[value], length[value])
+    return Commands(row[heads], np.cumsum(sizes) - sizes, sizes, start[value], length[value], cut)
 
 
 def replies_of(

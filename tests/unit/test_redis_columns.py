@@ -114,7 +114,10 @@ def test_plain_commands_are_read_alone_and_in_pipelines(redact: bool) -> None:
         (b"*2\r\n$3\r\nGET\r\n$999999999999\r\na\r\n", b"$-1\r\n"),
         (b"\r\n\r\n", b"$-1\r\n"),
         (b"\n", b"\n"),
-        (array(b"GET", b"a")[:-2], b"$-1\r\n"),
+        (array(b"GET", b"a")[:-3], b"$-1\r\n"),
+        (array(b"GET", b"ab")[:-3], b"$-1\r\n"),
+        (array(b"SET", b"a", b"bcd")[:-6], b"+OK\r\n"),
+        (array(b"SET", b"a", b"b")[:-1], b"+OK\r\n"),
         (array(b"GET", b"a"), b">2\r\n+a\r\n+b\r\n$-1\r\n"),
         (array(b"GET", b"a"), b"|1\r\n+a\r\n+b\r\n$-1\r\n"),
         (array(b"GET", b"a"), b"+1700000000.000000 [0 ip] x\r\n"),
@@ -166,6 +169,26 @@ def test_a_transaction_is_read_unless_it_chooses_the_database() -> None:
 
 def test_an_unanswered_request_is_left() -> None:
     assert columns([Said(array(b"GET", b"a"), flags=Flag.UNANSWERED)]) == [[]]
+
+
+def test_a_hidden_value_may_be_cut() -> None:
+    def cut(*arguments: bytes) -> Said:
+        return Said(array(*arguments) + array(b"GET", b"k"), b"+OK\r\n" * 2)
+
+    long = b"v" * 900
+    said = [cut(b"SET", b"k", long[:150]), cut(b"HSET", b"k", b"f", long), cut(b"SET", b"k" * 200), cut(b"v" * 200)]
+    said += [Said(array(b"GET", b"k") + array(b"SET", b"k", long), b"$-1\r\n+OK\r\n")]
+    said += [Said(array(b"SET", b"k", b"v" * size)) for size in (162, 163, 164, 165, 166)]
+    told = columns(said, width=192, response_width=64)
+    assert [[r.texts[0] for r in of_one] for of_one in told[1:5]] == [["HSET k f ?"], [], [], ["GET k", "SET k ?"]]
+    assert [bool(of_one) for of_one in told[5:]] == [False] * 5
+    said[5:] = [Said(array(b"SET", b"k", b"v" * size), b"+OK\r\n") for size in range(150, 180)]
+    told = columns(said, width=192, response_width=64)
+    assert sum(map(bool, told[5:])) >= 28
+    for one, readings in zip(said, told, strict=True):
+        parsed = list(Redis().parse(one.request[:192], one.response, Session(), Options()))
+        assert not readings or readings == parsed
+    assert not any(columns(said[1:5], Options(False), width=192, response_width=64)[:3])
 
 
 def test_replies_behind_a_cut_are_not_known() -> None:
