@@ -148,7 +148,7 @@ class Pipeline:
         self.counts["exchanges"] += sum(map(len, drain.exchanges))
         self.stages.end("parse")
         if len(spans):
-            kept = self._identify(spans, now)
+            kept = self._identify(spans, self.engine.rows)
             if not kept.all():
                 self.counts["excluded"] += int(len(kept) - np.count_nonzero(kept))
                 spans, waits = spans.take(kept), waits[kept]
@@ -214,9 +214,8 @@ class Pipeline:
             protocol = shape.protocol if shape is not None else "forgotten"
             self.spans_by_protocol[protocol] = self.spans_by_protocol.get(protocol, 0) + count
 
-    def _identify(self, spans: Spans, now: int) -> NDArray[np.bool_]:
-        """Fill resource, endpoint and peer_port; returns which rows are observed."""
-        rows = self.connections.rows(spans.conn, now)
+    def _identify(self, spans: Spans, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Fill resource, endpoint and peer_port; returns which rows are observed. rows: (n,) of their connections."""
         spans.resource = self.resources.ids(spans.tgid, spans.start)
         spans.endpoint = self.endpoints.ids(rows, spans.kind)
         spans.peer_port = self.endpoints.ports(rows)

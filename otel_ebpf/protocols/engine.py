@@ -72,6 +72,8 @@ class Engine:
         self._groups = Groups(connections, self._shapes, self.pipelines, options, self._counts)
         self._turns = Turns(connections, self._shapes, self.pipelines, options, self._counts)
         self._now = 0
+        self.rows: NDArray[np.int32] = np.zeros(0, np.int32)
+        """(n,) in the table of connections, of the spans that were returned last"""
 
     @property
     def failures(self) -> dict[str, int]:
@@ -119,7 +121,9 @@ class Engine:
             self._turns.forget()
         jobs = [self._begin(batch, now) for batch in batches if len(batch)]
         self._turns.take(jobs, self._able)
-        return written([(job.pieces, job.exchanges, self._connections.pair[job.row], self._late(job)) for job in jobs])
+        parts = [(job.pieces, job.exchanges, job.row, self._late(job)) for job in jobs]
+        spans, self.rows = written(parts, self._connections.pair)
+        return spans
 
     def complete(self, exchanges: Exchanges) -> NDArray[np.int8]:
         """(n,) whether each response is whole: 1 yes, 0 no, -1 it cannot be told. For rows with Flag.PARTIAL."""

@@ -104,20 +104,23 @@ class Pieces:
         """How many spans there are."""
         return int(self.count.sum())
 
-    def write(self, out: Spans, exchanges: Exchanges, pair: NDArray[np.uint64], late: Remote) -> NDArray[np.uint8]:
-        """The spans of all exchanges, in order, to `out`, which has `total` rows; returns their text.
+    def exchanges(self) -> NDArray[np.intp] | slice:
+        """(total,) the exchange of each span; all of them, if each has one."""
+        return slice(None) if (self.count == 1).all() else np.repeat(np.arange(len(self.count)), self.count)
+
+    def write(self, out: Spans, exchanges: Exchanges, late: Remote) -> NDArray[np.uint8]:
+        """The spans of all exchanges, in order, to `out`, which has `total` rows; all but their pair. Returns the text.
 
         late: contexts of `requests()`.
         """
         n, total = len(self.first), len(out)
         head = exchanges.head
         shape, start, length, text = self._assemble()
-        single = total == n and bool((self.count == 1).all())
+        row = self.exchanges()
+        single = isinstance(row, slice)
         piece: NDArray[np.intp] = self.first
-        row: NDArray[np.intp] | slice = slice(None)
         k = begin = np.zeros(0, np.intp)
         if not single:
-            row = np.repeat(np.arange(n), self.count)
             begin = np.cumsum(self.count) - self.count
             k = np.arange(total) - begin[row]
             piece = self.first[row] + k
@@ -126,7 +129,6 @@ class Pieces:
         if not single:
             out.span_id[:] = derived_ids(out.span_id, k)
             out.seq += k.astype(np.uint32)
-        out.pair[:] = pair[row]
         unanswered = (out.end == 0).nonzero()[0]
         if len(unanswered):
             silent = head[row][unanswered]
@@ -178,20 +180,28 @@ class Pieces:
         return np.concatenate(shapes), np.concatenate(starts), np.concatenate(sizes), np.concatenate(texts)
 
 
-def written(jobs: Sequence[tuple[Pieces, Exchanges, NDArray[np.uint64], Remote]]) -> Spans:
-    """The spans of several batches, one behind the other; see `Pieces.write`."""
+def written(
+    jobs: Sequence[tuple[Pieces, Exchanges, NDArray[np.int32], Remote]], pair: NDArray[np.uint64]
+) -> tuple[Spans, NDArray[np.int32]]:
+    """The spans of several batches, one behind the other, and (n,) the row of each one's connection.
+
+    jobs: as for `Pieces.write`, and (m,) the row of each exchange. pair: by row.
+    """
     spans = Spans.room(sum(pieces.total for pieces, *_ in jobs))
+    rows = np.empty(len(spans), np.int32)
     texts: list[NDArray[np.uint8]] = []
     begin = offset = 0
-    for pieces, exchanges, pair, late in jobs:
+    for pieces, exchanges, row, late in jobs:
         part = spans.part(begin, begin + pieces.total)
-        texts.append(pieces.write(part, exchanges, pair, late))
+        texts.append(pieces.write(part, exchanges, late))
+        rows[begin : begin + len(part)] = row[pieces.exchanges()]
         if offset:
             part.slot_start += offset
         begin, offset = begin + len(part), offset + len(texts[-1])
     if texts:
         spans.text = texts[0] if len(texts) == 1 else np.concatenate(texts)
-    return spans
+    pair.take(rows, out=spans.pair, mode="clip")
+    return spans, rows
 
 
 def _put(spans: Spans, at: NDArray[np.intp], remote: Remote) -> None:

@@ -193,6 +193,8 @@ class Assembler:
         learn(self.processes, pool, fresh[~server])
         fresh_requests = fresh[server & (pool.ordinal[fresh] == 0)]
         fresh_requests = fresh_requests[(self.processes.traits(spans.tgid[fresh_requests]) & CALLS) != 0]
+        if not len(rows) and not len(fresh_requests):
+            return
         requests, gone = requests_of(pool, fresh_requests, self._late(rows), self._memory)
         calls = calls_of(pool, rows, requests, self.processes)
         verdict = decide(self._rungs, calls, requests)
