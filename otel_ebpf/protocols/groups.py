@@ -22,6 +22,8 @@ MEMO = 8192
 """Readings that are remembered at least until so many others came."""
 LATELY = 14
 """Readings by columns are remembered if their bytes came before, among the last 2^LATELY or so."""
+MANY = 256
+"""Of more different exchanges in a batch only those that came lately are looked up one by one."""
 FEW = 3000
 """New requests of fewer bytes in all are read one by one: columns have a fixed cost."""
 _CUT_COUNTS = 64
@@ -56,14 +58,17 @@ class Groups:
         keys = self._keys(able, batch)
         distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         place, count = np.zeros(len(first), np.intp), np.zeros(len(first), np.intp)
-        again = self._lately.again(distinct) if able.plural is not None else np.ones(len(first), np.bool_)
-        entries = {i: e for i in again.nonzero()[0].tolist() if (e := self._memo.get(int(distinct[i]))) is not None}
+        again = self._lately.again(distinct)
+        asked = again.nonzero()[0] if able.plural is not None and len(first) > MANY else np.arange(len(first))
+        keyed = zip(asked.tolist(), distinct[asked].tolist(), strict=True)
+        entries = {i: entry for i, key in keyed if (entry := self._memo.get(key)) is not None}
         columns = None
-        new = np.ones(len(first), np.bool_)
-        new[list(entries)] = False
-        if able.plural is not None and _worth(batch.head[first[new]]):
-            columns, place[new], count[new] = self._by_columns(able.plural, batch, first[new])
-            self._remember(columns, distinct, place, count, again & (count > 0))
+        if able.plural is not None and len(entries) < len(first):
+            new = np.ones(len(first), np.bool_)
+            new[list(entries)] = False
+            if _worth(batch.head[first[new]]):
+                columns, place[new], count[new] = self._by_columns(able.plural, batch, first[new])
+                self._remember(columns, distinct, place, count, again & (count > 0))
         left = (count == 0).nonzero()[0]
         if len(left) > len(entries):
             self._read_singly(able, batch, distinct, first, entries, [i for i in left.tolist() if i not in entries])
