@@ -95,7 +95,7 @@ def _map_rows(web: Server) -> list[Row]:
 
 
 def _slab_growth(web: Server, many: int) -> float:
-    """MB that the kernel's objects have grown by when `many` connections are open and each has had its requests."""
+    """MB that live kernel objects have grown by when `many` connections are open and each has had its requests."""
     before = slab_mb()
     samples = []
     with _load(web, STEADY_RATE, many, 4 * many / STEADY_RATE) as load:

@@ -29,7 +29,7 @@ struct tls_conn {
 	struct payload p;
 };
 
-TABLE(tls_sockets, u64, struct tls_socket, 65536);
+TABLE(tls_sockets, u64, struct tls_socket, 32768);
 TABLE(tls_conns, struct tls_key, struct tls_conn, 16384);
 
 static __always_inline bool bind_tls(const struct tls_key *key, u64 id)
