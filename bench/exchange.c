@@ -3,6 +3,7 @@
  *   exchange http CONNECTIONS    HTTP/1.1 over loopback TCP, both ends here, no context switch: 4 syscalls an exchange
  *   exchange getppid|read|write  a syscall that is no socket I/O: getppid(2); lseek+read of 1 KB; 1 byte to /dev/null
  *   exchange http CONNECTIONS N  N exchanges (for counting what they leave in the rings), then ends
+ *   exchange http CONNECTIONS 0 USED  after a few exchanges on each, only so many of them are used; the others stay open
  *
  * Writes pairs of doubles to stdout: CLOCK_MONOTONIC ns at the chunk's begin, ns per round. Runs on CPU 0. */
 #define _GNU_SOURCE
@@ -21,13 +22,13 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { REQUEST = 150, RESPONSE = 400, MESSAGE = 4096, CHUNK = 50, CHUNK_PLAIN = 1000 };
+enum { REQUEST = 150, RESPONSE = 400, MESSAGE = 4096, CHUNK = 50, CHUNK_PLAIN = 1000, EACH = 4 };
 
 struct pair {
 	int client, server;
 };
 static struct pair *pairs;
-static int connections, at, file, null;
+static int connections, used, at, file, null;
 static char request[MESSAGE], response[MESSAGE], scratch[MESSAGE];
 
 static void check(bool good, const char *what)
@@ -84,7 +85,7 @@ static void do_http(void)
 {
 	struct pair p = pairs[at];
 
-	at = at + 1 == connections ? 0 : at + 1;
+	at = at + 1 >= used ? 0 : at + 1;
 	check(write(p.client, request, REQUEST) == REQUEST, "write");
 	check(read(p.server, scratch, MESSAGE) == REQUEST, "read");
 	check(write(p.server, response, RESPONSE) == RESPONSE, "write");
@@ -134,12 +135,18 @@ int main(int argc, char **argv)
 	sched_setaffinity(0, sizeof(cpu), &cpu);
 	open_files();
 	connections = argc > 2 ? atoi(argv[2]) : 1;
+	used = connections;
 	if (http)
 		connect_all();
 	if (rounds) {
 		while (rounds--)
 			round();
 		return 0;
+	}
+	if (argc > 4) {
+		for (int i = 0; i < EACH * connections; i++)
+			round();
+		used = atoi(argv[4]);
 	}
 	for (long n = 1;; n++) {
 		double out[2] = { now() };

@@ -229,29 +229,35 @@ def syscall_rows(rounds: int) -> list[Row]:
 
 
 def connection_rows(rounds: int) -> list[Row]:
-    """The same with few and with as many open connections as descriptors allow, both ends in one process."""
+    """The same with few and with as many open connections as descriptors allow, both ends in one process.
+
+    Of the many, ten are used, which shows what depends on their number; or all in turn, which shows what it costs that
+    the state of none is in the processor's caches: `base` says by how much the exchange itself slows then.
+    """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     many = min(10_000, (hard - 100) // 2)
-    found: dict[int, list[float]] = {}
-    for count in (10, many):
-        with capture(Counter()) as ours:
-            stream = Stream("http", str(count))
-            detach = ours()
-            # Every connection is seen a few times first: their state is made once, and is not what is asked for.
-            time.sleep(WARM_S + 4 * count * EXCHANGE_S)
-            detach()
-            _, added = differences(stream, {"ours": ours}, rounds, max(WINDOW_S, 2 * count * EXCHANGE_S))
-            found[count] = added["ours"]
-    few_ns, many_ns = (Spread.of(found[count]) for count in (10, many))
-    return [
-        Row(
-            f"kernel: cost per exchange with {many:,} open connections ÷ with 10",
-            Spread.of([value / few_ns.median for value in found[many]]),
-            "",
-            limit=1.15,
-            detail={"few_ns": few_ns.median, "many_ns": many_ns.median},
-        )
-    ]
+    few = _with_connections(rounds, 10, 10)
+    idle, turn = _with_connections(rounds, many, 10), _with_connections(rounds, many, many)
+    slower = turn[0] / few[0]
+    table = []
+    for what, (base, added) in (("10 of them in use", idle), (f"all in turn (without us ×{slower:.2f})", turn)):
+        ratios = Spread.of([value / Spread.of(few[1]).median for value in added])
+        detail: dict[str, object] = {"base_ns": base, "few_base_ns": few[0], "few_ns": Spread.of(few[1]).median}
+        name = f"kernel: cost per exchange with {many:,} open connections ÷ with 10, {what}"
+        table.append(Row(name, ratios, "", limit=1.15, detail=detail))
+    return table
+
+
+def _with_connections(rounds: int, count: int, used: int) -> tuple[float, list[float]]:
+    """ns of an exchange without programs, and what ours add to it."""
+    with capture(Counter()) as ours:
+        detach = ours()
+        stream = Stream("http", str(count), "0", str(used))
+        # Every connection is seen a few times first: their state is made once, and is not what is asked for.
+        time.sleep(WARM_S + 10 * count * EXCHANGE_S)
+        detach()
+        base, added = differences(stream, {"ours": ours}, rounds, max(WINDOW_S, 2 * used * EXCHANGE_S))
+        return base, added["ours"]
 
 
 def rows(quick: bool) -> Sequence[Row]:
