@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 TURN_SECONDS = 0.5
 """How long rows gather in the rings: most of a batch's cost does not depend on its size, while that is small."""
-BUSY = 0.2
+BUSY = 0.1
 """Part of a ring that may fill before it is emptied."""
 FLUSH_SECONDS = 3.5
 """SIGTERM to exit takes at most 5 s: meanwhile all is detached, 60 ms for each probe on a library."""

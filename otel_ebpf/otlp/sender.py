@@ -24,7 +24,7 @@ from otel_ebpf.otlp.transport import Transport, Verdict
 log = logging.getLogger(__name__)
 
 QUEUE_BYTES = 16 << 20
-REQUEST_BYTES = 2_000_000
+REQUEST_BYTES = 1_000_000
 LOG_INTERVAL = 30.0
 """Seconds between two log lines about the same trouble."""
 _LONGEST_COMPLAINT = 300
