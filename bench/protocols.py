@@ -148,7 +148,7 @@ def measure(n: int, make: Callable[[int, np.random.Generator, bool], tuple[Excha
     rng = np.random.default_rng(1)
     warm = engine()
     best = float("inf")
-    for turn in range(ROUNDS):
+    for turn in range(ROUNDS + 1000 // n):
         batch, count = make(n, rng, large)
         began = time.thread_time_ns()
         spans = warm.parse(batch, NOW)

@@ -66,7 +66,7 @@ class Groups:
         if able.plural is not None and len(entries) < len(first):
             new = np.ones(len(first), np.bool_)
             new[list(entries)] = False
-            if _worth(batch.head[first[new]]):
+            if _worth(batch.head, first[new]):
                 columns, place[new], count[new] = self._by_columns(able.plural, batch, first[new])
                 self._remember(columns, distinct, place, count, again & (count > 0))
         left = (count == 0).nonzero()[0]
@@ -140,11 +140,11 @@ class Groups:
         which: list[int],
     ) -> None:
         """What rows of the batch say that were not read by columns; it goes to `entries`."""
-        one = batch.head[first[which]]
+        rows = first[which]
+        one = batch.head[rows]
         columns = (one[column].tolist() for column in ("req_cap", "rsp_cap", "rsp_bytes", "flags"))
-        told = zip(which, first[which].tolist(), *columns, batch.row[first[which]].tolist(), strict=True)
-        for i, at, asked, answered, total, flags, row in told:
-            key = int(keys[i])
+        told = zip(which, keys[which].tolist(), rows.tolist(), *columns, batch.row[rows].tolist(), strict=True)
+        for i, key, at, asked, answered, total, flags, row in told:
             entry = self._memo.get(key)
             if entry is None:
                 request, response = batch.request[at, :asked].tobytes(), batch.response[at, :answered].tobytes()
@@ -185,9 +185,12 @@ class Groups:
         return self._shapes.entry(able.module, request, response, readings, failure)
 
 
-def _worth(head: NDArray[np.void]) -> bool:
+def _worth(head: NDArray[np.void], rows: NDArray[np.intp]) -> bool:
     """Whether to read these requests by columns."""
-    return int(np.where((head["flags"] & _REQUEST_CUT) > 0, _CUT_COUNTS, head["req_cap"]).sum()) > FEW
+    size = head["req_cap"][rows]
+    if int(size.sum()) <= FEW:
+        return False
+    return int(np.where((head["flags"][rows] & _REQUEST_CUT) > 0, _CUT_COUNTS, size).sum()) > FEW
 
 
 def _part(batch: Batch, rows: NDArray[np.intp]) -> Batch:
