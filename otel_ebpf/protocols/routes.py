@@ -2,7 +2,8 @@
 
 A segment that looks like an identifier becomes a placeholder at once: `{id}` (numbers, UUIDs, hashes, tokens),
 `{date}`, `{email}`. A place where more than `SIBLINGS` different words were seen becomes `{name}` for all of them. A
-service with more than `ROUTES` routes gets `/*` for the rest. Patterns of the user win over all of this.
+service with more than `ROUTES` routes gets `/*` for the rest. Parameters of a segment (`/cart;jsessionid=…`) are no
+part of a route. Patterns of the user win over all of this.
 
 >>> routes = Routes(("/shop/{item}",))
 >>> routes.route("/users/4711/orders/2024-05-01"), routes.route("/shop/blue-socks")
@@ -48,6 +49,7 @@ _CLASS[list(b"GHIJKLMNOPQRSTUVWXYZ")] = _UP
 _CLASS[list(b"-_")] = _DASH
 _CLASS[list(b".,:+~=")] = _POINT
 _SLASH = 47
+_SEMICOLON = ord(";")
 
 _ODD = random_odd(1)[0]
 _TOKEN = random_odd(6)
@@ -190,6 +192,8 @@ class Routes:
     ) -> tuple[NDArray[np.uint64], _Walk]:
         """The last node of each path, and its segments."""
         paths, begins = gather(flat, start, length)
+        if (paths == _SEMICOLON).any():
+            paths, begins = _without_parameters(paths, begins)
         total = len(paths) - 8
         segment = (paths[:total] == _SLASH).nonzero()[0]
         opens = np.zeros(total, np.bool_)
@@ -301,6 +305,20 @@ class _Walk:
     def text(self, segment: int) -> str:
         begin = int(self.segment[segment]) + 1
         return self.paths[begin : begin - 1 + int(self.size[segment])].tobytes().decode("utf-8", "replace")
+
+
+def _without_parameters(
+    paths: NDArray[np.uint8], begins: NDArray[np.intp]
+) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
+    """The paths and where they begin, without what follows a semicolon in a segment (RFC 3986 §3.3)."""
+    edges = np.append((paths[:-8] == _SLASH).nonzero()[0], len(paths) - 8)
+    marks = (paths[:-8] == _SEMICOLON).nonzero()[0]
+    owner, first = np.unique(np.searchsorted(edges, marks, "right"), return_index=True)
+    inside = np.zeros(len(paths), np.int8)
+    inside[marks[first]] = 1
+    inside[edges[owner]] -= 1
+    kept = np.cumsum(inside, dtype=np.int8) == 0
+    return paths[kept], np.cumsum(kept, dtype=np.intp)[begins] - 1
 
 
 def _step(node: NDArray[np.uint64], token: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:

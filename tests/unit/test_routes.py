@@ -38,6 +38,7 @@ from otel_ebpf.protocols.routes import OVERFLOW, ROUTES, SIBLINGS, Routes
         ("/createOAuth2Token", "/createOAuth2Token"),
         ("/deadbeef", "/deadbeef"),
         ("/latin-1/utf-8", "/latin-1/utf-8"),
+        ("/cart;jsessionid=77/items;page=2;size=9/17;x", "/cart/items/{id}"),
         ("//x//", "//x//"),
         ("/" + "w" * 65, "/{id}"),
         ("/" + "/".join("abcdefghijklmnop"), "/a/b/c/d/e/f/g/h/i/j/k/l/*"),
