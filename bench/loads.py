@@ -171,7 +171,7 @@ def lost(agent: Agent) -> float:
         sample.value
         for sample in losses
         if sample.labels["otel_ebpf_reason"] not in NOT_A_SPAN
-        and sample.labels["otel_ebpf_where"] not in ("export.metrics", "export.logs")
+        and sample.labels["otel_ebpf_where"] not in ("export.metrics", "export.logs", "output", "attributes")
     )
 
 

@@ -120,7 +120,7 @@ class Agent:
 
     def report(self) -> Statistics:
         """What the agent counted so far, in all its parts."""
-        return report(self.source, self.pipeline, self.exporter)
+        return report(self.source, self.pipeline, self.exporter, self.sinks)
 
     def _submit(self, name: str, message: Message) -> None:
         self.exporter.submit(name, message.data, message.items)

@@ -65,6 +65,11 @@ class Console:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @property
+    def dropped(self) -> int:
+        """See `Sink`."""
+        return self._skipped
+
     def show(self, spans: Spans, tables: Tables) -> None:
         """See `Sink`."""
         if self._stop.is_set():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from otel_ebpf.capture.live import LiveSource
 from otel_ebpf.control.statistics import Statistics
+from otel_ebpf.control.tables import Sink
 from otel_ebpf.otlp.exporter import Exporter
 from otel_ebpf.pipeline import Pipeline
 
 
-def report(source: LiveSource, pipeline: Pipeline, exporter: Exporter) -> Statistics:
+def report(source: LiveSource, pipeline: Pipeline, exporter: Exporter, sinks: Sequence[Sink] = ()) -> Statistics:
     """The totals since the start of the agent. May be called from any thread: it only reads."""
     found = Statistics()
     for size, count in source.received.items():
@@ -31,6 +34,10 @@ def report(source: LiveSource, pipeline: Pipeline, exporter: Exporter) -> Statis
         found.add("otel_ebpf.queue.length", sent.queued_items, signal)
         for reason, count in sent.dropped.items():
             found.add("otel_ebpf.losses", count, f"export.{signal}", reason)
+        for error, count in sent.errors.items():
+            found.add("otel_ebpf.export.errors", count, signal, error)
+    for sink in sinks:
+        found.add("otel_ebpf.losses", sink.dropped, "output", "slow_reader")
     found.add_process()
     return found
 
@@ -46,8 +53,11 @@ def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:
         ("unknown_connection", engine.unknown_connections),
         ("pipeline_cut", engine.cut),
         ("no_request_bytes", engine.unreadable),
+        ("pipeline_given_up", engine.pipelines.lost),
     ):
         found.add("otel_ebpf.losses", count, "protocols", reason)
+    for kind, count in engine.left_out.items():
+        found.add("otel_ebpf.losses", count, "attributes", f"too_many_{kind}")
     for reason, count in (
         ("other_end_missing", traced.unjoined_heads),
         ("late_amendment", traced.amended_late),

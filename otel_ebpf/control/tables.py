@@ -30,6 +30,10 @@ class Sink(Protocol):
     gone. `close` writes what is still waiting, within a second, and gives the terminal back.
     """
 
+    @property
+    def dropped(self) -> int:
+        """Exchanges that a slow reader did not take."""
+
     def show(self, spans: Spans, tables: Tables) -> None:
         """Take one batch."""
 

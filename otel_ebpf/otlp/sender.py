@@ -59,13 +59,17 @@ class Backoff:
 
 @dataclass(slots=True)
 class Statistics:
-    """Counters of one signal. Items are spans, log records or data points; bytes are before compression."""
+    """Counters of one signal. Items are spans, log records or data points; bytes are before compression.
+
+    errors: requests that failed, each try by itself, by `Answer.error`.
+    """
 
     requests: int = 0
     retries: int = 0
     delivered_items: int = 0
     delivered_bytes: int = 0
     dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    errors: dict[str, int] = field(default_factory=dict)
     queued_items: int = 0
     queued_bytes: int = 0
     last_error: str = ""
@@ -215,6 +219,8 @@ class Sender:
                     statistics.dropped[PARTIAL_SUCCESS] += rejected
                     self._complain(PARTIAL_SUCCESS, f"{rejected} of {message.items} items rejected: {answer.message}")
                 return
+            # A new dict each time: it may be read meanwhile.
+            statistics.errors = {**statistics.errors, answer.error: statistics.errors.get(answer.error, 0) + 1}
             if answer.verdict is Verdict.REFUSED:
                 self._drop(REFUSED, message, answer.message)
                 return

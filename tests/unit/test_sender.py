@@ -115,6 +115,7 @@ def test_what_is_refused_is_dropped_counted_and_never_sent_again(status: int) ->
         settle(sender)
         assert [ids_in(body) for body in seen.bodies] == [[1, 2, 3], [4, 5, 6]]
         assert f"HTTP {status}" in sender.statistics.last_error
+        assert sender.statistics.errors == {str(status): 1}
 
 
 def test_partial_success_is_counted_and_never_sent_again() -> None:

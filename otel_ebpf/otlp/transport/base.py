@@ -28,13 +28,14 @@ class Answer:
     """A receiver's answer, or why there is none.
 
     rejected: items of a delivered request that the receiver left out (partial success). retry_after: seconds that it
-    asked to wait.
+    asked to wait. error: why a request failed, in few words that repeat: "503", "UNAVAILABLE", "timeout".
     """
 
     verdict: Verdict
     message: str = ""
     rejected: int = 0
     retry_after: float | None = None
+    error: str = ""
 
 
 class Transport(Protocol):

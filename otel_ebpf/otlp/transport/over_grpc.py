@@ -63,7 +63,7 @@ class GrpcTransport:
         except grpc.RpcError as error:
             return _answer(error)
         except ValueError as error:  # "Cannot invoke RPC on closed channel!"
-            return Answer(Verdict.RETRYABLE, str(error))
+            return Answer(Verdict.RETRYABLE, str(error), error="closed")
 
     def close(self) -> None:
         self._channel.close()
@@ -74,8 +74,8 @@ def _answer(error: grpc.RpcError) -> Answer:
     message = f"{code.name}: {error.details()}"
     wait = _retry_info(error)
     if code in RETRYABLE or (code is grpc.StatusCode.RESOURCE_EXHAUSTED and wait is not None):
-        return Answer(Verdict.RETRYABLE, message, retry_after=wait)
-    return Answer(Verdict.REFUSED, message)
+        return Answer(Verdict.RETRYABLE, message, retry_after=wait, error=code.name)
+    return Answer(Verdict.REFUSED, message, error=code.name)
 
 
 def _retry_info(error: grpc.RpcError) -> float | None:

@@ -66,7 +66,7 @@ class HttpTransport:
     def _send(self, payload: bytes, deadline: float) -> Answer:
         while True:
             if self._closed:
-                return Answer(Verdict.RETRYABLE, "the transport is closed")
+                return Answer(Verdict.RETRYABLE, "the transport is closed", error="closed")
             reused = self._connection is not None
             try:
                 return self._exchange(payload, deadline)
@@ -74,7 +74,8 @@ class HttpTransport:
                 self._disconnect()
                 # That a receiver had closed the idle connection says nothing of this request: once more, on a new one.
                 if not (reused and isinstance(error, ConnectionError)):
-                    return Answer(Verdict.RETRYABLE, str(error) or type(error).__name__)
+                    kind = "timeout" if isinstance(error, TimeoutError) else type(error).__name__
+                    return Answer(Verdict.RETRYABLE, str(error) or kind, error=kind)
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -138,9 +139,9 @@ def _answer(response: HTTPResponse, content: bytes) -> Answer:
     with suppress(DecodeError):
         message = f"{message}: {Status.FromString(content).message}".removesuffix(": ")
     if response.status not in RETRYABLE:
-        return Answer(Verdict.REFUSED, message)
+        return Answer(Verdict.REFUSED, message, error=str(response.status))
     wait = retry_after(response.getheader("retry-after"), datetime.now(timezone.utc))
-    return Answer(Verdict.RETRYABLE, message, retry_after=wait)
+    return Answer(Verdict.RETRYABLE, message, retry_after=wait, error=str(response.status))
 
 
 def _left(deadline: float) -> float:
