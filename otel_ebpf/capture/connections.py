@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.capture.index import Index
+from otel_ebpf.heap import distinct
 from otel_ebpf.protocols.base import Session
 
 FORGET_NS = 180 * 10**9
@@ -63,7 +64,7 @@ class Connections:
         rows = self._index.find(ids)
         new = rows < 0
         if new.any():
-            self._admit(np.unique(ids[new]))
+            self._admit(distinct(ids[new]))
             rows[new] = self._index.find(ids[new])
         self.table[rows] = records
         self.used[rows] = now

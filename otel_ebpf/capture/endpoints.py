@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.capture.connections import Connections
+from otel_ebpf.heap import distinct
 from otel_ebpf.model import Attributes, Endpoint, Intern, Kind
 from otel_ebpf.protocols.memo import hash_rows
 
@@ -42,7 +43,7 @@ class Endpoints:
         found: NDArray[np.int32] = column[ends]
         missing = found < 0
         if missing.any():
-            new = np.unique(ends[missing])
+            new = distinct(ends[missing])
             column[new] = self._make(new)
             found = column[ends]
         return found

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.capture.connections import UNDECIDED, UNKNOWN, Connections
+from otel_ebpf.heap import distinct
 from otel_ebpf.model import Exchanges, Flag, Intern, Spans
 from otel_ebpf.protocols import registry
 from otel_ebpf.protocols.base import Fields, Options, Protocol
@@ -137,7 +138,7 @@ class Engine:
             new = protocol == UNDECIDED
             if new.any():
                 protocol[new & reader.detect(exchanges.request, exchanges.response)] = index
-        for index in np.unique(protocol[protocol >= 0]).tolist():
+        for index in distinct(protocol[protocol >= 0]).tolist():
             rows = (protocol == index).nonzero()[0]
             able = self._able[index]
             if able.reader is not None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from otel_ebpf.heap import distinct
 from otel_ebpf.model import SLOTS, Flag
 from otel_ebpf.otlp.columns import factorize
 from otel_ebpf.protocols import redis_commands as table
@@ -207,7 +208,7 @@ class RedisColumns:
             odd = quotes.nonzero()[0]
             value = begins.searchsorted(odd, "right") - 1
             inside = odd > begins[value]
-            for i in np.unique(value[inside]).tolist():
+            for i in distinct(value[inside]).tolist():
                 at = int(start[i])
                 quoted[i] = b" " + table.quoted(flat[at : at + int(commands.length[i])].tobytes()).encode()
         if quoted:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from otel_ebpf.heap import distinct
 from otel_ebpf.model import SLOTS, Flag
 from otel_ebpf.protocols.extras import Alike, Batch, Columns, Interning
 from otel_ebpf.protocols.headers import Lines
@@ -86,7 +87,7 @@ class Repeats:
         new = (known < 0).nonzero()[0]
         shares = []
         if len(new) < len(kinds):
-            self._intern.touch(np.unique(self._kept.shape[known[known >= 0]]).tolist())
+            self._intern.touch(distinct(self._kept.shape[known[known >= 0]]).tolist())
             shares.append(_share(known, which, self._kept, Remote.none(0)))
         if len(new):
             first = np.empty(len(kinds), np.intp)

@@ -22,7 +22,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from otel_ebpf.heap import sparse
+from otel_ebpf.heap import distinct, sparse
 from otel_ebpf.model import Intern, Resource
 from otel_ebpf.resource import procfs
 from otel_ebpf.resource.describe import Describer
@@ -191,7 +191,7 @@ class Resources:
             lives = self._lives[pid]
         which = np.searchsorted(np.array([life.since for life in lives], np.uint64), at, side="right") - 1
         found = np.empty(len(at), np.int32)
-        for n in np.unique(which).tolist():
+        for n in distinct(which).tolist():
             # Before the first life that is known there was another one, of which nothing is known.
             life = lives[n] if n >= 0 else _Life(0, "")
             found[which == n] = self._table.id(self._resource(pid, life))

@@ -21,6 +21,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from otel_ebpf.heap import distinct
 from otel_ebpf.model import Spans
 from otel_ebpf.tracing.arrivals import amend, arrive
 from otel_ebpf.tracing.bits import CLIENT, CONNECTION, HEAD, NO_LINK, SERVER, TRACEPARENT
@@ -249,7 +250,7 @@ class Assembler:
                 return top
             top = above
         # Only rows that are their own ancestors never arrive: the walk goes round with them. One of each ring is cut.
-        ring = np.unique(top[pool.up[top] != top])
+        ring = distinct(top[pool.up[top] != top])
         lowest, onward = np.arange(len(ring)), np.searchsorted(ring, pool.up[ring])
         for _ in range(len(ring).bit_length()):
             lowest, onward = np.minimum(lowest, lowest[onward]), onward[onward]
