@@ -18,7 +18,7 @@ T = TypeVar("T", bound=np.generic)
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """mallopt(3)"""
-KEPT = 4 << 20
+KEPT = 8 << 20
 """Bytes at the heap's end that are kept, and up to which a block lies in the heap."""
 
 
