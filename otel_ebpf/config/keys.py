@@ -6,7 +6,6 @@ messages all walk it.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Generic, TypeVar, cast
@@ -72,6 +71,8 @@ def nearest(name: str, names: list[str]) -> str:
 
     The last word counts as well: of `otlp.sampler` the nearest is `sampling.sampler`.
     """
+    import difflib  # for a mistake only
+
     close = difflib.get_close_matches(name, names, 1, 0.75)
     if not close:
         by_tail = {known.rpartition(".")[2]: known for known in reversed(names)}

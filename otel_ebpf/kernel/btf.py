@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,7 @@ _INT, _ARRAY, _STRUCT, _ENUM, _TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _VAR = 1, 
 
 def object_path(name: str) -> Path:
     """Where the compiled object `bpf/NAME.bpf.c` lies inside the installed package."""
-    path = Path(str(resources.files("otel_ebpf"))) / "_bpf" / f"{name}.bpf.o"
+    path = Path(__file__).resolve().parents[1] / "_bpf" / f"{name}.bpf.o"
     if not path.exists():
         raise UnsupportedError(f"{path.name} is missing: build it with `make bpf`, or install the wheel")
     return path
