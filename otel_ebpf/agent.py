@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import sys
 import time
 from collections.abc import Sequence
-from threading import Event, Thread
+from threading import Thread
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,9 @@ from otel_ebpf.pipeline import Pipeline, clock_offset
 if TYPE_CHECKING:
     from otel_ebpf.control.telemetry import Telemetry
 
-TURN_SECONDS = 0.5
-"""How long rows gather in the rings: most of a batch's cost does not depend on its size, while that is small."""
-BUSY = 0.1
-"""Part of a ring that may fill before it is emptied."""
+TURN_ROWS, TURN_LEAST = 2500, 0.1
+"""Rows gather in the rings for as long as it takes for so many to come, but not for less than so many seconds: most of
+a batch's cost does not depend on its size, while that is small, and its memory does."""
 FLUSH_SECONDS = 3.5
 """SIGTERM to exit takes at most 5 s: meanwhile all is detached, 60 ms for each probe on a library."""
 
@@ -66,9 +66,10 @@ class Agent:
         self.exporter = Exporter(otlp_settings(config))
         self.pipeline = Pipeline(config, self.source.object.btf.dtype("connection"), self._submit, self.sinks)
         self._metrics_due = time.monotonic() + config.metrics.interval
-        self._turn_due = 0.0
+        self._turned = 0.0
         self._pause = config.kernel.poll
         self._telemetry: Telemetry | None = None
+        self._poll: select.epoll | None = None
 
     def start(self) -> None:
         """Attach everything."""
@@ -82,26 +83,29 @@ class Agent:
             self._telemetry = Telemetry(self.config, self.report, lambda message: self._submit("metrics", message))
         self.health.ready()
 
-    def look(self) -> None:
-        """Make a turn, if rows have gathered for long enough, or a ring fills."""
-        filling = max(self.source.fills().values()) > BUSY
-        self._pause = self.config.kernel.poll / (4 if filling else 1)
-        if filling or time.monotonic() >= self._turn_due:
-            self.turn()
-
     def turn(self) -> None:
         """Everything that is due now."""
         now = time.monotonic_ns()
-        self._turn_due = now / 1e9 + TURN_SECONDS
-        self.pipeline.process(self.source.read(now), now)
+        drain = self.source.read(now)
+        self._pace(sum(map(len, drain.exchanges)), now)
+        self.pipeline.process(drain, now)
         self.health.turned()
         if time.monotonic() >= self._metrics_due:
             self._metrics_due = max(self._metrics_due + self.config.metrics.interval, time.monotonic())
             self._export_metrics()
 
-    def pause(self) -> float:
-        """Seconds until the rings should be looked at again: less while they fill fast."""
-        return self._pause
+    def _pace(self, rows: int, now: int) -> None:
+        elapsed, self._turned = now / 1e9 - self._turned, now / 1e9
+        self._pause = min(self.config.kernel.poll, max(TURN_LEAST, TURN_ROWS * elapsed / max(rows, 1)))
+
+    def wait(self, stop: int) -> bool:
+        """Sleep until a turn is due or a ring fills; False at once when the descriptor `stop` can be read."""
+        if self._poll is None:
+            self._poll = select.epoll()
+            self._poll.register(stop, select.EPOLLIN)
+            for ring in self.source.rings():
+                self._poll.register(ring, select.EPOLLIN | select.EPOLLET)  # readable is any ring that is not empty
+        return stop not in (descriptor for descriptor, _ in self._poll.poll(self._pause))
 
     def finish(self) -> None:
         """Read what is left, decide what is held, send what is queued."""
@@ -159,10 +163,10 @@ def otlp_settings(config: Config) -> OtlpSettings:
 
 def run(config: Config, sinks: Sequence[Sink] | None = None) -> int:
     """Observe until SIGTERM or SIGINT; returns the exit code. sinks: None = what the configuration says."""
-    stopping = Event()
+    stopping = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        stopping.set()
+        os.eventfd_write(stopping, 1)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
@@ -186,8 +190,8 @@ def run(config: Config, sinks: Sequence[Sink] | None = None) -> int:
         print(f"otel-ebpf: not attached: {program}: {why}", file=sys.stderr)
     print("ready", file=sys.stderr, flush=True)
     try:
-        while not stopping.wait(agent.pause()):
-            agent.look()
+        while agent.wait(stopping):
+            agent.turn()
     except BrokenPipeError:
         pass  # the reader of the live lines has gone; so do we
     finally:

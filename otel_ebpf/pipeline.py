@@ -134,6 +134,12 @@ class Pipeline:
     def process(self, drain: Drain, now: int) -> None:
         """One drain of the rings, taken at CLOCK_MONOTONIC `now`."""
         self.stages.begin()
+        if now - self._forgotten > 10**10:
+            self._forgotten = now
+            self.connections.forget(now)
+        if not drain and not self.assembler.counters.held:
+            self._show(Spans.empty(), clock_offset())
+            return
         self.connections.update(drain.connections, now)
         self.resources.update(drain.processes)
         if len(drain.processes):
@@ -156,9 +162,6 @@ class Pipeline:
         decided = self.assembler.feed(spans, drain.swept, waits)
         self.stages.end("trace")
         self.emit(decided)
-        if now - self._forgotten > 10**10:
-            self._forgotten = now
-            self.connections.forget(now)
 
     def finish(self) -> None:
         """Decide and hand on everything that is still held."""
@@ -187,11 +190,7 @@ class Pipeline:
         sampled = self.sample(spans)
         self.durations.record(spans, self._with_exemplar(sampled), found)
         self.stages.end("metrics")
-        if self._sinks:
-            tables = Tables(*self._tables, offset)
-            for sink in self._sinks:
-                sink.show(spans, tables)
-            self.stages.end("show")
+        self._show(spans, offset)
         if not self._exported or not len(spans):
             return
         if not sampled.all():
@@ -201,6 +200,13 @@ class Pipeline:
             for message in self._encoders[signal].encode(spans, offset, found):
                 self._submit(signal, message)
         self.stages.end("encode")
+
+    def _show(self, spans: Spans, offset: int) -> None:
+        if self._sinks:
+            tables = Tables(*self._tables, offset)
+            for sink in self._sinks:
+                sink.show(spans, tables)
+            self.stages.end("show")
 
     def _with_exemplar(self, sampled: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
         """(n,) the rows that may become exemplars; None: all (OTEL_METRICS_EXEMPLAR_FILTER)."""

@@ -135,7 +135,7 @@ static __always_inline int on_datagram(struct conn *c, struct sock *sk, struct t
 			r->exchange.flags |= EXCHANGE_DISTURBED;
 		bpf_probe_read_kernel(r->request, DNS_KEPT, asked->request);
 		bpf_probe_read_kernel(r->response, RESPONSE_LARGE, q->request);
-		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+		bpf_ringbuf_submit(r, wakeup(&exchanges_large, asked->x.span_id));
 	}
 	if (t)
 		t->events++;

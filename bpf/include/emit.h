@@ -4,11 +4,23 @@
 
 #include "state.h"
 
+enum { FULL = 4, LOOK_EACH = 16 };
+/* User space sleeps, for as long as rows may gather, unless a ring is full by a quarter: one record of some looks whether
+ * it is. n: of the record, evenly distributed. */
+static __always_inline u64 wakeup(void *ring, u64 n)
+{
+	if (n & (LOOK_EACH - 1))
+		return BPF_RB_NO_WAKEUP;
+	return bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(ring, BPF_RB_RING_SIZE) / FULL
+		       ? BPF_RB_FORCE_WAKEUP
+		       : BPF_RB_NO_WAKEUP;
+}
+
 static __always_inline bool announce(struct conn *c, u64 now)
 {
 	if (c->t_announced && !c->changed && now - c->t_announced < config.announce_ns)
 		return true;
-	if (bpf_ringbuf_output(&connections, &c->k, sizeof(c->k), BPF_RB_NO_WAKEUP)) {
+	if (bpf_ringbuf_output(&connections, &c->k, sizeof(c->k), wakeup(&connections, c->k.id))) {
 		lose(LOSS_RING_FULL_CONNECTION);
 		return false;
 	}
@@ -29,7 +41,7 @@ static __always_inline bool announce(struct conn *c, u64 now)
 				__builtin_memcpy(r->request, (P)->request, sizeof(r->request));                        \
 				__builtin_memcpy(r->response, (P)->response, sizeof(r->response));                     \
 			}                                                                                              \
-			bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);                                                       \
+			bpf_ringbuf_submit(r, wakeup(&RING, (X)->span_id));                                            \
 		}                                                                                                      \
 		r != 0;                                                                                                \
 	})
@@ -54,7 +66,7 @@ static __always_inline void emit_here(struct conn *c, struct payload *p, u64 now
 	}
 	if (amends || !p || (x->flags & EXCHANGE_HEAD)) {
 		x->flags |= EXCHANGE_HEAD;
-		sent = !bpf_ringbuf_output(&exchanges_head, x, sizeof(*x), BPF_RB_NO_WAKEUP);
+		sent = !bpf_ringbuf_output(&exchanges_head, x, sizeof(*x), wakeup(&exchanges_head, x->span_id));
 	} else if (x->req_cap > REQUEST_SMALL || (whole && x->rsp_cap > RESPONSE_SMALL)) {
 		sent = SEND_WITH_PAYLOAD(exchanges_large, record_large, x, p);
 	} else {

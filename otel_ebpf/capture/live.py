@@ -59,6 +59,10 @@ class Drain:
     processes: NDArray[np.void]
     swept: int
 
+    def __bool__(self) -> bool:
+        """Whether there was anything."""
+        return bool(len(self.connections) or len(self.processes) or any(map(len, self.exchanges)))
+
 
 class LiveSource:
     """The kernel's own view of all sockets of this host, from `start` to `close`.
@@ -174,6 +178,11 @@ class LiveSource:
         """Counts of `enum loss`: reason → how many."""
         sums = self.object.maps["losses"].per_cpu_sums()
         return {name: int(sums[i]) for name, i in self._loss_names.items()}
+
+    def rings(self) -> list[int]:
+        """Descriptors that tell when a ring fills (edge-triggered): see `wakeup` in bpf/include/emit.h."""
+        names = (*(f"exchanges_{size}" for size in _SIZES), "connections", "processes")
+        return [self.object.maps[name].fd for name in names]
 
     def fills(self) -> dict[str, float]:
         """Part of each ring that is in use."""

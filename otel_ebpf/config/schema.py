@@ -196,7 +196,7 @@ class Kernel:
         Duration(least=1, most=86400), 60.0, "a request without response after this time ends as unanswered"
     )
     poll: float = key(
-        Duration(least=0.01, most=0.2), 0.05, "how often the rings are looked at; more often while they fill fast"
+        Duration(least=0.01, most=1), 0.5, "how often the rings are emptied; more often while they fill fast"
     )
     rings: Rings = group(Rings)
 
