@@ -4,16 +4,16 @@
 
 #include "state.h"
 
-enum { FULL = 4, LOOK_EACH = 16 };
-/* User space sleeps, for as long as rows may gather, unless a ring is full by a quarter: one record of some looks whether
- * it is. n: of the record, evenly distributed. */
+enum { LOOK_EACH = 16 };
+/* User space sleeps, for as long as rows may gather, unless a ring fills: one record of some looks whether it is full by
+ * a quarter, a half, or three, and a sixteenth at most beyond: it is woken once, not all the time until it has come.
+ * n: of the record, evenly distributed. */
 static __always_inline u64 wakeup(void *ring, u64 n)
 {
 	if (n & (LOOK_EACH - 1))
 		return BPF_RB_NO_WAKEUP;
-	return bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(ring, BPF_RB_RING_SIZE) / FULL
-		       ? BPF_RB_FORCE_WAKEUP
-		       : BPF_RB_NO_WAKEUP;
+	u64 sixteenths = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) * 16 / bpf_ringbuf_query(ring, BPF_RB_RING_SIZE);
+	return sixteenths && !(sixteenths & 3) ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
 static __always_inline bool announce(struct conn *c, u64 now)
