@@ -27,7 +27,7 @@ from otel_ebpf.protocols import registry
 from otel_ebpf.protocols.base import Fields, Options, Protocol
 from otel_ebpf.protocols.detection import Detector
 from otel_ebpf.protocols.extras import Alike, Batch, Reader
-from otel_ebpf.protocols.groups import Groups
+from otel_ebpf.protocols.groups import Found, Groups
 from otel_ebpf.protocols.headers import Lines
 from otel_ebpf.protocols.memory import Shapes
 from otel_ebpf.protocols.pieces import Pieces, written
@@ -70,7 +70,7 @@ class Engine:
         shapes.on_forget.extend(repeats.forget for repeats in self._repeats.values())
         self._detector = Detector(self.modules, self._readers)
         self._shapes = Shapes(shapes)
-        self._groups = Groups(connections, self._shapes, self.pipelines, options, self._counts)
+        self._groups = Groups(connections, self._shapes, options, self._counts)
         self._turns = Turns(connections, self._shapes, self.pipelines, options, self._counts)
         self._now = 0
         self.rows: NDArray[np.int32] = np.zeros(0, np.int32)
@@ -120,7 +120,9 @@ class Engine:
             self._shapes.forgotten = False
             self._groups.forget()
             self._turns.forget()
-        jobs = [self._begin(batch, now) for batch in batches if len(batch)]
+        found: list[Found] = []
+        jobs = [self._begin(batch, now, found) for batch in batches if len(batch)]
+        self._order(found)
         self._turns.take(jobs, self._able)
         parts = [(job.pieces, job.exchanges, job.row, self._late(job)) for job in jobs]
         spans, self.rows = written(parts, self._connections.pair)
@@ -154,7 +156,7 @@ class Engine:
 
     # 1 and 2: connections and protocols
 
-    def _begin(self, exchanges: Exchanges, now: int) -> Job:
+    def _begin(self, exchanges: Exchanges, now: int, found: list[Found]) -> Job:
         row = self._connections.rows(exchanges.head["conn"], now)
         lost = row < 0
         if lost.any():
@@ -181,37 +183,47 @@ class Engine:
             rows = (protocol == index).nonzero()[0]
             able, batch = self._able[index], self._batch(exchanges, row, rows)
             if able.reader is not None:
-                self._by_columns(job, able.reader, index, rows, batch)
+                found.append(self._by_columns(job, able.reader, index, rows, batch))
             else:
-                self._groups.read(job, able, rows, batch)
+                found.append(self._groups.read(job, able, rows, batch))
         return job
+
+    def _order(self, found: Sequence[Found]) -> None:
+        """If one row of a connection is to be read in order all are, in whatever size class they came."""
+        conns = [one.conn[one.ordered] for one in found]
+        several = np.concatenate([*conns, np.array(self.pipelines.connections(), np.uint64)])
+        for one in found:
+            one.settle(np.isin(one.conn, several) if len(several) else one.ordered)
 
     def _batch(self, exchanges: Exchanges, row: NDArray[np.int32], rows: NDArray[np.intp]) -> Batch:
         pick = slice(None) if len(rows) == len(exchanges) else rows
         request, response = exchanges.request[pick], exchanges.response[pick]
         return Batch(exchanges.head[pick], request, response, row[pick].astype(np.intp), self._connections.table)
 
-    def _by_columns(self, job: Job, reader: Reader, index: int, rows: NDArray[np.intp], batch: Batch) -> None:
+    def _by_columns(self, job: Job, reader: Reader, index: int, rows: NDArray[np.intp], batch: Batch) -> Found:
         repeats = self._repeats.get(index)
         shares = [Share.whole(reader.read(batch))] if repeats is None else repeats.read(batch)
         slow = np.zeros(len(rows), np.bool_)
         for share in shares:
             slow[share.rows] = share.columns.shape[share.which] < 0
-        if slow.any() or len(self.pipelines):
-            conn = batch.head["conn"]
-            slow |= np.isin(conn, np.concatenate([conn[slow], np.array(self.pipelines.connections(), np.uint64)]))
-            job.later(index, rows[slow])
-        for share in shares:
-            at, which, found = share.rows, share.which, share.context
-            if slow.any():
-                quick = ~slow[at]
-                at, which = at[quick], which[quick]
-            job.pieces.columns(rows[at], which, share.columns)
-            if found.link.any():
-                has = found.link[which].nonzero()[0]
-                one = which[has]
-                context = Remote(found.link[one], found.trace[one], found.parent[one], found.flags[one])
-                job.pieces.remote(rows[at[has]], context)
+
+        def settle(ordered: NDArray[np.bool_]) -> None:
+            some = bool(ordered.any())
+            if some:
+                job.later(index, rows[ordered])
+            for share in shares:
+                at, which, found = share.rows, share.which, share.context
+                if some:
+                    quick = ~ordered[at]
+                    at, which = at[quick], which[quick]
+                job.pieces.columns(rows[at], which, share.columns)
+                if found.link.any():
+                    has = found.link[which].nonzero()[0]
+                    one = which[has]
+                    context = Remote(found.link[one], found.trace[one], found.parent[one], found.flags[one])
+                    job.pieces.remote(rows[at[has]], context)
+
+        return Found(batch.head["conn"], slow, settle)
 
     def _late(self, job: Job) -> Remote:
         """The contexts of what was read one by one."""

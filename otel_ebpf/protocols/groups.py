@@ -5,6 +5,9 @@ What was not seen before is read by columns where the module can do that (`extra
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +18,6 @@ from otel_ebpf.protocols.extras import Batch, Columns, Leave, Plural
 from otel_ebpf.protocols.headers import Lines
 from otel_ebpf.protocols.memo import hash_matrix, mix
 from otel_ebpf.protocols.memory import Entry, Lately, Outcome, Recent, Shapes, Tokens, failure_of
-from otel_ebpf.protocols.pipeline import Pipelines
 from otel_ebpf.protocols.work import Able, Counts, Job
 
 MEMO = 8192
@@ -33,15 +35,25 @@ _CUTS = int(Flag.REQUEST_CUT | Flag.RESPONSE_CUT | Flag.UNANSWERED | Flag.RESET)
 _REQUEST_CUT = int(Flag.REQUEST_CUT)
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found of k rows of a batch that speak one protocol.
+
+    conn: (k,) their connections. ordered: (k,) which are to be read in order. settle: takes what was found, except for
+    the rows that it is given: all of the connections, in whatever batch, of which one row is to be read in order.
+    """
+
+    conn: NDArray[np.uint64]
+    ordered: NDArray[np.bool_]
+    settle: Callable[[NDArray[np.bool_]], None]
+
+
 class Groups:
     """Reads the exchanges of modules that have no columnar reader."""
 
-    def __init__(
-        self, connections: Connections, shapes: Shapes, pipelines: Pipelines, options: Options, counts: Counts
-    ) -> None:
+    def __init__(self, connections: Connections, shapes: Shapes, options: Options, counts: Counts) -> None:
         self._connections = connections
         self._shapes = shapes
-        self._pipelines = pipelines
         self._options = options
         self._counts = counts
         self._tokens = Tokens()
@@ -52,9 +64,8 @@ class Groups:
         """Some shapes are no more."""
         self._memo.clear()
 
-    def read(self, job: Job, able: Able, rows: NDArray[np.intp], batch: Batch) -> None:
+    def read(self, job: Job, able: Able, rows: NDArray[np.intp], batch: Batch) -> Found:
         """Read the rows of a job that are the batch; what must be read in order is left for later."""
-        name = able.module.name
         keys = self._keys(able, batch)
         distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         place, count = np.zeros(len(first), np.intp), np.zeros(len(first), np.intp)
@@ -76,22 +87,25 @@ class Groups:
         outcome = np.full(len(first), Outcome.READ, np.int8)
         outcome[left] = [entry.outcome for entry in singly]
         outcome = outcome[inverse]
-        turn = outcome == Outcome.ORDERED
-        if turn.any() or len(self._pipelines):
-            conn = batch.head["conn"]
-            turn |= np.isin(conn, np.concatenate([conn[turn], np.array(self._pipelines.connections(), np.uint64)]))
-            job.later(able.index, rows[turn], keys[turn].tolist())
-        self._counts.failures[name] += int(((outcome == Outcome.FAILED) & ~turn).sum())
-        self._counts.ignored[name] += int(((outcome == Outcome.IGNORED) & ~turn).sum())
-        read = ((count > 0)[inverse] & ~turn).nonzero()[0]
+        read = count > 0
         if singly:
             places = np.array([job.pieces.add_all(entry.shapes, entry.texts) for entry in singly], np.intp)
             place[left], count[left] = places.T
-        job.pieces.first[rows], job.pieces.count[rows] = place[inverse], count[inverse]
-        if columns is not None and len(read):
-            job.pieces.columns(rows[read], place[inverse[read]], columns)
-        several = job.pieces.count[rows] > 1
-        self._counts.cut += int((several & ~turn & ((batch.head["flags"] & _REQUEST_CUT) > 0)).sum())
+
+        def settle(ordered: NDArray[np.bool_]) -> None:
+            if ordered.any():
+                job.later(able.index, rows[ordered], keys[ordered].tolist())
+            here, name = ~ordered, able.module.name
+            self._counts.failures[name] += int(((outcome == Outcome.FAILED) & here).sum())
+            self._counts.ignored[name] += int(((outcome == Outcome.IGNORED) & here).sum())
+            job.pieces.first[rows], job.pieces.count[rows] = place[inverse], count[inverse]
+            by_columns = (read[inverse] & here).nonzero()[0]
+            if columns is not None and len(by_columns):
+                job.pieces.columns(rows[by_columns], place[inverse[by_columns]], columns)
+            several = count[inverse] > 1
+            self._counts.cut += int((several & here & ((batch.head["flags"] & _REQUEST_CUT) > 0)).sum())
+
+        return Found(batch.head["conn"], outcome == Outcome.ORDERED, settle)
 
     def _by_columns(
         self, plural: Plural, batch: Batch, rows: NDArray[np.intp]

@@ -40,7 +40,7 @@ class Turns:
         self._pipelines = pipelines
         self._options = options
         self._counts = counts
-        self._memo: Recent[tuple[int, int, int], Entry] = Recent(MEMO)
+        self._memo: Recent[tuple[int, int, int], tuple[Session, Entry]] = Recent(MEMO)
 
     def forget(self) -> None:
         """Some shapes are no more."""
@@ -162,11 +162,13 @@ class Turns:
         # Alone: nothing from another record and nothing left over, so equal bytes say the same.
         alone = not pairing.left and not any(asked.carried for asked in everything)
         known = (turn.key, turn.conn, version)
-        entry = self._memo.get(known) if alone else None
+        seen = self._memo.get(known) if alone else None
+        # Another session counts its versions anew: the connection was forgotten in a long pause.
+        entry = seen[1] if seen is not None and seen[0] is session else None
         if entry is None:
             entry = self._settle(able, session, pairing, response, failure_of(int(job.exchanges.head["flags"][i])))
             if alone and session.version == version:
-                self._memo[known] = entry
+                self._memo[known] = session, entry
         self._counts.failures[name] += entry.outcome == Outcome.FAILED
         self._counts.ignored[name] += entry.outcome == Outcome.IGNORED
         job.pieces.first[i], job.pieces.count[i] = job.pieces.add_all(entry.shapes, entry.texts)

@@ -15,7 +15,8 @@ from otel_ebpf.protocols.base import Fields, Options, Reading, Session, Side, Sl
 from otel_ebpf.protocols.engine import Engine
 from otel_ebpf.protocols.http import Http
 from otel_ebpf.protocols.pieces import derived_ids
-from tests.unit.exchanges import NOW, Said, batch, connections
+from otel_ebpf.protocols.redis import Redis
+from tests.unit.exchanges import NOW, Said, announcements, batch, connections
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 SERVER = Flag.SERVER
@@ -27,6 +28,10 @@ def get(path: str) -> bytes:
 
 def answer(status: int) -> bytes:
     return b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status
+
+
+def command(*arguments: bytes) -> bytes:
+    return b"*%d\r\n" % len(arguments) + b"".join(b"$%d\r\n%s\r\n" % (len(a), a) for a in arguments)
 
 
 class Bench:
@@ -280,6 +285,41 @@ def test_order_holds_across_size_classes() -> None:
     large = batch([Said(b"set A"), Said(b"set B", n=2)])
     spans = bench.engine.parse_batches([small, large], NOW)
     assert [told[2] for told in bench.told(spans)] == ["A", "B", "A", "B"]
+
+
+def test_what_one_size_class_changes_holds_for_the_others() -> None:
+    bench = Bench(modules=[Redis()])
+
+    def databases(*batches: Exchanges) -> list[object]:
+        spans = bench.engine.parse_batches(batches, NOW)
+        return [dict(bench.shapes[shape].client.attributes).get("db.namespace") for shape in spans.shape.tolist()]
+
+    long = command(b"SET", b"k", b"v" * 600)
+    small, large = batch([Said(command(b"SELECT", b"3"), b"+OK\r\n")], 256, 128), batch([Said(long, b"+OK\r\n", n=1)])
+    assert databases(small, large) == [None, "3"]
+    large = batch([Said(command(b"SELECT", b"5") + long, b"+OK\r\n" * 2, n=2)])
+    small = batch([Said(command(b"GET", b"k"), b"$-1\r\n", n=3)], 256, 128)
+    assert databases(small, large) == ["5", "3", "5"]
+
+
+def test_an_answer_that_comes_with_a_longer_request_belongs_to_its_own() -> None:
+    bench = Bench()
+    long = get("/c?" + "x" * 400)
+    small = batch([Said(get("/a") + get("/b"), answer(200))], 256, 128)
+    large = batch([Said(long, answer(404) + answer(503), n=1)])
+    told = bench.told(bench.engine.parse_batches([small, large], NOW))
+    assert [(status, target[:2]) for _, status, target in told] == [("200", "/a"), ("404", "/b"), ("503", "/c")]
+
+
+def test_what_a_connection_said_before_it_was_forgotten_is_not_read_again() -> None:
+    bench = Bench(modules=[Echo()])
+    told = []
+    for now, what in ((NOW, b"set A"), (NOW + 200 * 10**9, b"set B")):
+        bench.connections.forget(now)
+        bench.connections.update(announcements(1), now)
+        spans = bench.engine.parse(batch([Said(what), Said(b"show", n=1)]), now)
+        told += [text for _, _, text in bench.told(spans)]
+    assert told == ["A", "A", "B", "B"]
 
 
 def test_a_module_that_forgets_to_say_that_it_remembers_is_still_read_in_order() -> None:
