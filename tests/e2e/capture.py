@@ -68,6 +68,13 @@ class Capture:
     connections: dict[int, np.void] = field(default_factory=dict)
     drains: list[Drain] = field(default_factory=list)
     records: int = 0
+    since: int = 0
+    """What began before is another test's: the port of its server may be that of the next one's."""
+
+    def begin(self) -> None:
+        """Empty the rings, which whatever else runs on this host has filled meanwhile; from now on it is this test's."""
+        self.poll()
+        self.since = time.monotonic_ns()
 
     def poll(self) -> None:
         """Take what is in the rings."""
@@ -117,7 +124,8 @@ class Capture:
     def _select(self, wanted: Callable[[Seen], bool]) -> list[Seen]:
         for seen in self.exchanges.values():  # a connection is announced again when something in it changes
             seen.connection = self.connections.get(seen.conn, seen.connection)
-        return sorted(filter(wanted, self.exchanges.values()), key=lambda seen: seen.t_req)
+        found = (seen for seen in self.exchanges.values() if seen.t_req >= self.since and wanted(seen))
+        return sorted(found, key=lambda seen: seen.t_req)
 
     def wait(self, select: Callable[[], list[Seen]], count: int) -> list[Seen]:
         """Poll until `select` gives `count` exchanges; AssertionError when it gives others."""

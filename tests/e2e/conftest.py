@@ -18,6 +18,6 @@ def front(request: pytest.FixtureRequest) -> Iterator[Capture]:
 
 @pytest.fixture
 def capture(front: Capture) -> Capture:
-    """The same, with its rings empty: whatever else runs on this host has filled them meanwhile."""
-    front.poll()
+    """The same, for one test."""
+    front.begin()
     return front
