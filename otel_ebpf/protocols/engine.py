@@ -33,7 +33,7 @@ from otel_ebpf.protocols.memory import Shapes
 from otel_ebpf.protocols.pieces import Pieces, written
 from otel_ebpf.protocols.pipeline import Pipelines
 from otel_ebpf.protocols.repeats import Repeats, Share
-from otel_ebpf.protocols.turns import Turns
+from otel_ebpf.protocols.turns import AT_ONCE, Turns, matrix
 from otel_ebpf.protocols.work import Able, Counts, Job
 from otel_ebpf.tracing.context import Remote, remote
 
@@ -228,10 +228,10 @@ class Engine:
     def _late(self, job: Job) -> Remote:
         """The contexts of what was read one by one."""
         self._intern.touch(job.pieces.shapes())
-        requests = job.pieces.requests()
-        if not requests:
-            return Remote.none(0)
-        matrix = np.zeros((len(requests), max(len(r) for _, _, r in requests)), np.uint8)
-        for i, (_, _, request) in enumerate(requests):
-            matrix[i, : len(request)] = np.frombuffer(request, np.uint8)
-        return remote(Lines.of(matrix))
+        requests = [request for _, _, request in job.pieces.requests()]
+        result = Remote.none(len(requests))
+        for at in range(0, len(requests), AT_ONCE):
+            part, here = remote(Lines.of(matrix(requests[at : at + AT_ONCE]))), slice(at, at + AT_ONCE)
+            result.link[here], result.trace[here] = part.link, part.trace
+            result.parent[here], result.flags[here] = part.parent, part.flags
+        return result

@@ -7,7 +7,7 @@ requests of all exchanges at once, each as a row of its own; only what it leaves
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,8 @@ from otel_ebpf.tracing.context import remote
 MEMO = 8192
 _FEW = 4
 """So many exchanges are faster read one by one."""
+AT_ONCE = 4096
+"""So many requests become one matrix, which is as wide as the longest of them."""
 _SERVER, _TLS, _UNANSWERED = int(Flag.SERVER), int(Flag.TLS), int(Flag.UNANSWERED)
 _LAST, _PARTIAL, _AMENDS, _REQUEST_CUT = (int(f) for f in (Flag.LAST, Flag.PARTIAL, Flag.AMENDS, Flag.REQUEST_CUT))
 
@@ -78,7 +80,8 @@ class Turns:
             for able in modules:
                 of_reader = settled.get((id(job), able.index))
                 if of_reader and able.reader is not None:
-                    self._by_columns(job, able, able.reader, of_reader)
+                    for portion in _portions(of_reader):
+                        self._by_columns(job, able, able.reader, portion)
 
     def _pair(self, framed: Framed, head: np.void, conn: int, request: bytes, response: bytes) -> Pairing:
         flags = int(head["flags"])
@@ -117,7 +120,7 @@ class Turns:
         head["req_bytes"] = 0  # it is known already that nothing follows the request
         head["flags"] |= unanswered * np.uint32(_UNANSWERED)
         row = job.row[i].astype(np.intp)
-        columns = reader.read(Batch(head, _matrix(requests), _matrix(answers), row, self._connections.table))
+        columns = reader.read(Batch(head, matrix(requests), matrix(answers), row, self._connections.table))
         whole = np.logical_and.reduceat(columns.shape >= 0, first)
         carries = remote(columns.lines).link > 0
         for at, good in enumerate(whole.tolist()):
@@ -233,7 +236,17 @@ class _Settled:
         return texts + [b""] * (len(self.asked) - len(texts))
 
 
-def _matrix(messages: Sequence[bytes]) -> NDArray[np.uint8]:
+def _portions(settled: Sequence[_Settled]) -> Iterator[Sequence[_Settled]]:
+    """All of them, in portions of not much more than AT_ONCE requests."""
+    begin = requests = 0
+    for end, one in enumerate(settled, 1):
+        requests += len(one.asked)
+        if requests >= AT_ONCE or end == len(settled):
+            yield settled[begin:end]
+            begin, requests = end, 0
+
+
+def matrix(messages: Sequence[bytes]) -> NDArray[np.uint8]:
     """(n, W) the messages, zero padded; W is a multiple of 8, 16 at least."""
     width = -(-max(16, *map(len, messages)) // 8) * 8
     flat = b"".join(message.ljust(width, b"\0") for message in messages)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from unittest.mock import patch
 
 import numpy as np
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from otel_ebpf.capture.connections import UNDECIDED, UNKNOWN, Connections
 from otel_ebpf.model import Exchanges, Flag, Intern, Kind, Link, Spans
+from otel_ebpf.protocols import engine, turns
 from otel_ebpf.protocols.base import Fields, Options, Reading, Session, Side, Slot
 from otel_ebpf.protocols.engine import Engine
 from otel_ebpf.protocols.http import Http
@@ -396,6 +398,23 @@ def test_a_redis_pipeline_is_carried_over_too() -> None:
     second = bench.parse(Said(command % b"d", b"-ERR no\r\n$1\r\n3\r\n$1\r\n4\r\n", n=2))
     assert [told[2] for told in bench.told(first)] == ["GET a"]
     assert [told[1:] for told in bench.told(second)] == [("ERR", "GET b"), ("", "GET c"), ("", "GET d")]
+
+
+def test_many_pipelined_requests_beside_a_long_one_are_read_in_portions() -> None:
+    context = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n"
+    plain, odd = get("/").decode(), "BREW /tea HTTP/1.1\r\nHost: h\r\n"
+    many = (plain * 20 + plain[:-2] + context).encode()
+    strange = (plain * 20 + odd + context).encode()
+    ids = tuple(range(1, 11))
+    bench = Bench(*ids)
+    said = [Said(strange if i == 7 else many, answer(200) * 3, conn=i, rsp_bytes=5000) for i in ids]
+    spans = [bench.parse(*said, Said(get("/" + "x" * 900) + get("/b"), answer(200) * 2, n=1))]
+    with patch.object(turns, "AT_ONCE", 25), patch.object(engine, "AT_ONCE", 3):
+        spans.append(bench.parse(*said, Said(get("/" + "x" * 900) + get("/b"), answer(200) * 2, n=1)))
+    assert len(spans[0]) == 10 * 21 + 2
+    assert bench.told(spans[0]) == bench.told(spans[1])
+    assert spans[0].remote_link.tolist() == spans[1].remote_link.tolist()
+    assert np.count_nonzero(spans[0].remote_parent) == 10
 
 
 def test_requests_that_wait_when_the_connection_ends_are_unanswered() -> None:
