@@ -31,6 +31,8 @@ from otel_ebpf.protocols.memo import Memo, gather, hash_texts, random_odd, words
 SIBLINGS = 100
 ROUTES = 500
 SERVICES = 256
+WORDS = 1 << 14
+"""Words of a service that are remembered: paths of the user's patterns make no routes, but have words without end."""
 DEPTH = 12
 """Segments that are looked at; a longer path ends in `/*`."""
 OVERFLOW = "/*"
@@ -120,6 +122,8 @@ class _Service:
     routes: int = 0
     children: dict[int, set[int]] = field(default_factory=dict)
     """node → hashes of the words that were seen below it, SIBLINGS + 1 at most"""
+    words: int = 0
+    """in all of them"""
 
 
 class Routes:
@@ -269,9 +273,11 @@ class Routes:
 
     def _crowded(self, service: _Service, node: NDArray[np.uint64], word: NDArray[np.uint64]) -> bool:
         """Whether this place has too many words, this one included; then it is `{name}` from now on."""
-        words = service.children.setdefault(int(node[0]), set())
-        if len(words) <= SIBLINGS:
+        words = service.children.get(int(node[0]), set())
+        if len(words) <= SIBLINGS and service.words < WORDS and int(word[0]) not in words:
             words.add(int(word[0]))
+            service.children[int(node[0])] = words
+            service.words += 1
             if len(words) > SIBLINGS:
                 self.collapses += 1
                 self._crowds = np.sort(np.append(self._crowds, node))

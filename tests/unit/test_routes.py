@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_ebpf.errors import ConfigError
+from otel_ebpf.protocols import routes as module
 from otel_ebpf.protocols.routes import OVERFLOW, ROUTES, SIBLINGS, Routes
 
 
@@ -159,3 +161,13 @@ def test_routes_do_not_depend_on_the_seed_of_the_hashes_or_on_who_came_with_whom
     first = Routes()
     assert many(first, paths) == many(Routes(), paths)
     assert many(first, paths[::-1]) == many(first, paths)[::-1]
+
+
+def test_words_of_paths_that_a_pattern_names_are_bounded() -> None:
+    routes = Routes(("/files/*",))
+    names = {routes.route(f"/files/a{i}/b{j}") for i in range(50) for j in range(50)}
+    assert names == {"/files/*"}
+    with patch.object(module, "WORDS", 3000):
+        names = {routes.route(f"/files/{w}a/{x}b/c{y}") for w in "pqrst" for x in "ghijk" for y in range(30)}
+    assert names == {"/files/*"}
+    assert sum(map(len, routes._services[0].children.values())) == routes._services[0].words == 3000
