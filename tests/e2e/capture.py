@@ -72,7 +72,7 @@ class Capture:
     """What began before is another test's: the port of its server may be that of the next one's."""
 
     def begin(self) -> None:
-        """Empty the rings, which whatever else runs on this host has filled meanwhile; from now on it is this test's."""
+        """Empty the rings, which all else on this host has filled meanwhile; from now on it is this test's."""
         self.poll()
         self.since = time.monotonic_ns()
 
