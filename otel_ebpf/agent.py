@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 TURN_ROWS, TURN_LEAST = 2500, 0.1
 """Rows gather in the rings for as long as it takes for so many to come, but not for less than so many seconds: most of
 a batch's cost does not depend on its size, while that is small, and its memory does."""
+POINTS, POINTS_AT_ONCE = 200_000, 8192
+"""Data points that wait for export, and in one request. The bounds of spans are not theirs: those of an interval come
+all at once, and would never pass a small one."""
 FLUSH_SECONDS = 3.5
 """SIGTERM to exit takes at most 5 s: meanwhile all is detached, 60 ms for each probe on a library."""
 
@@ -155,8 +158,8 @@ def otlp_settings(config: Config) -> OtlpSettings:
             client_key=target.key_file,
             schedule_delay=0.0 if name == "metrics" else config.batch.delay,
             export_timeout=config.batch.timeout,
-            queue_items=config.batch.queue,
-            batch_items=min(config.batch.size, config.batch.queue),
+            queue_items=POINTS if name == "metrics" else config.batch.queue,
+            batch_items=POINTS_AT_ONCE if name == "metrics" else config.batch.size,
         )
     return settings
 

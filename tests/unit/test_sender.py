@@ -11,9 +11,12 @@ from pathlib import Path
 import grpc
 import pytest
 
+from otel_ebpf.agent import otlp_settings
+from otel_ebpf.config import load
 from otel_ebpf.otlp.encoder import SpanEncoder
 from otel_ebpf.otlp.exporter import Exporter
 from otel_ebpf.otlp.framing import Message
+from otel_ebpf.otlp.metrics import MAX_POINTS
 from otel_ebpf.otlp.sender import (
     FAULT,
     PARTIAL_SUCCESS,
@@ -307,3 +310,11 @@ def test_flush_says_whether_it_came_to_an_end(tmp_path: Path) -> None:
         assert not exporter.flush(0.2)
         exporter.close(0.1)
         assert exporter.statistics["traces"].dropped[SHUTDOWN] == 3
+
+
+def test_a_small_queue_of_spans_has_room_for_the_data_points_of_an_interval() -> None:
+    given = {"OTEL_BSP_MAX_QUEUE_SIZE": "100", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "50"}
+    config = load(env={**given, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"})
+    signals = otlp_settings(config).signals
+    assert (signals["traces"].queue_items, signals["traces"].batch_items) == (100, 50)
+    assert signals["metrics"].queue_items >= 10 * MAX_POINTS
