@@ -12,7 +12,10 @@ from otel_ebpf.pipeline import Pipeline
 
 
 def report(source: LiveSource, pipeline: Pipeline, exporter: Exporter, sinks: Sequence[Sink] = ()) -> Statistics:
-    """The totals since the start of the agent. May be called from any thread: it only reads."""
+    """The totals since the start of the agent. May be called from any thread: it only reads.
+
+    What grows meanwhile is copied first: a dict must not change while one goes through it.
+    """
     found = Statistics()
     for size, count in source.received.items():
         found.add("otel_ebpf.exchanges", count, size)
@@ -25,7 +28,7 @@ def report(source: LiveSource, pipeline: Pipeline, exporter: Exporter, sinks: Se
             found.add("otel_ebpf.bpf.runs", runs, program)
             found.add("otel_ebpf.bpf.time", ns / 1e9, program)
     found.add("otel_ebpf.bpf.memory", sum(m.memory for m in source.object.maps.values() if m.created))
-    for program, why in source.failures.items():
+    for program, why in dict(source.failures).items():
         found.add("otel_ebpf.attach.failures", 1, program)
         found.notes.append(f"{program} is not attached: {why}")
     _add_pipeline(found, pipeline)
@@ -44,7 +47,7 @@ def report(source: LiveSource, pipeline: Pipeline, exporter: Exporter, sinks: Se
 
 def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:
     engine, traced, counts = pipeline.engine, pipeline.assembler.counters, pipeline.counts
-    for protocol, count in pipeline.spans_by_protocol.items():
+    for protocol, count in dict(pipeline.spans_by_protocol).items():
         found.add("otel_ebpf.spans", count, protocol)
     for protocol, count in engine.failures.items():
         found.add("otel_ebpf.parse.failures", count, protocol)
@@ -64,9 +67,9 @@ def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:
         ("held_too_many", traced.overflow),
     ):
         found.add("otel_ebpf.losses", count, "tracing", reason)
-    for stage, seconds in pipeline.stages.seconds.items():
-        found.add("otel_ebpf.stage.time", seconds, stage)
-        found.add("otel_ebpf.stage.runs", pipeline.stages.runs[stage], stage)
+    for stage, runs in dict(pipeline.stages.runs).items():
+        found.add("otel_ebpf.stage.time", pipeline.stages.seconds[stage], stage)
+        found.add("otel_ebpf.stage.runs", runs, stage)
     found.add("otel_ebpf.connections", len(pipeline.connections))
     found.add("otel_ebpf.held", traced.held)
     if counts["excluded"]:

@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -20,9 +21,12 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, M
 
 from otel_ebpf.config import load
 from otel_ebpf.control.exposition import exposition, prometheus_name
+from otel_ebpf.control.report import report
 from otel_ebpf.control.statistics import INSTRUMENTS, Instrument, Number, Statistics
 from otel_ebpf.control.telemetry import Telemetry, own_resource
 from otel_ebpf.otlp.framing import Message
+from otel_ebpf.pipeline import Pipeline
+from tests.unit.exchanges import CONNECTION
 
 REGISTRY = Path(__file__).resolve().parents[2] / "docs" / "semconv" / "otel_ebpf_metrics.yaml"
 
@@ -254,3 +258,24 @@ def test_the_sdk_is_not_loaded_before_it_is_needed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_the_loop_adds_while_another_thread_reads_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = Pipeline(load(), CONNECTION, lambda signal, message: None)
+    pipeline.spans_by_protocol["http"] = 1
+    pipeline.stages.seconds |= {"parse": 1.0, "trace": 1.0}  # the first run of "trace" is about to be counted
+    pipeline.stages.runs["parse"] = 1
+    source = Mock(failures={"on_exec": "no"}, received={}, **{"object.maps": {}})
+    for none in (source.losses, source.fills, source.object.run_statistics):
+        none.return_value = {}
+    add = Statistics.add
+
+    def meanwhile(self: Statistics, name: str, value: Number, *labels: str) -> None:
+        add(self, name, value, *labels)
+        for growing in (pipeline.spans_by_protocol, source.failures, pipeline.stages.seconds, pipeline.stages.runs):
+            growing[f"more {name} {labels}"] = 1
+
+    monkeypatch.setattr(Statistics, "add", meanwhile)
+    found = report(source, pipeline, Mock(statistics={}))
+    assert found.of("otel_ebpf.attach.failures")["on_exec",] == 1
+    assert found.of("otel_ebpf.stage.runs")["parse",] == 1
