@@ -185,6 +185,7 @@ class Sender:
                 ready_at = self._queue[0][0] + settings.schedule_delay
                 wait = ready_at - time.monotonic()
                 enough = self.statistics.queued_items >= settings.batch_items
+                enough |= self.statistics.queued_bytes >= REQUEST_BYTES
                 if wait <= 0 or enough or self._hurry or self._closed_at is not None:
                     break
                 self._changed.wait(wait)

@@ -23,6 +23,7 @@ from otel_ebpf.otlp.sender import (
     QUEUE_FULL,
     REASONS,
     REFUSED,
+    REQUEST_BYTES,
     RETRIES_EXHAUSTED,
     SHUTDOWN,
     Backoff,
@@ -97,6 +98,14 @@ def test_a_full_batch_does_not_wait() -> None:
         sender.submit(message_of())
         settle(sender)
         assert len(seen.bodies) == 1
+
+
+def test_a_request_that_is_full_of_bytes_does_not_wait_for_more_items() -> None:
+    with sending(lambda _: Reply(), schedule_delay=60.0, queue_bytes=2 * REQUEST_BYTES) as (sender, seen):
+        for _ in range(5):
+            assert sender.submit(Message(bytes(REQUEST_BYTES), 100))
+            assert settle(sender) == {}
+        assert len(seen.bodies) == 5
 
 
 @pytest.mark.parametrize("reply", [Reply(503), Reply(429), Reply(502), Reply(504), Reply(hang_up=True)])
