@@ -33,11 +33,11 @@ from otel_ebpf.protocols.memory import Shapes
 from otel_ebpf.protocols.pieces import Pieces, written
 from otel_ebpf.protocols.pipeline import Pipelines
 from otel_ebpf.protocols.repeats import Repeats, Share
-from otel_ebpf.protocols.turns import AT_ONCE, Turns, matrix
+from otel_ebpf.protocols.turns import AMENDMENT, AT_ONCE, Turns, matrix
 from otel_ebpf.protocols.work import Able, Counts, Job
 from otel_ebpf.tracing.context import Remote, remote
 
-_HEAD = int(Flag.HEAD)
+_HEAD, _AMENDS = int(Flag.HEAD), int(Flag.AMENDS)
 
 
 class Engine:
@@ -168,6 +168,9 @@ class Engine:
         flags = exchanges.head["flags"]
         bare = (flags & _HEAD) > 0
         job.pieces.first[bare] = 0
+        amends = (bare & ((flags & _AMENDS) > 0)).nonzero()[0]
+        if len(amends):
+            found.append(self._amendments(job, amends))
         silent = ~bare & (exchanges.head["req_cap"] == 0)
         self._counts.unreadable += int(silent.sum())
         if not exchanges.request.shape[1] or bare.all():
@@ -187,6 +190,11 @@ class Engine:
             else:
                 found.append(self._groups.read(job, able, rows, batch))
         return job
+
+    def _amendments(self, job: Job, rows: NDArray[np.intp]) -> Found:
+        """Heads that concern what was said before on connections that are read in order; others pass through."""
+        nothing = np.zeros(len(rows), np.bool_)
+        return Found(job.exchanges.head["conn"][rows], nothing, lambda ordered: job.later(AMENDMENT, rows[ordered]))
 
     def _order(self, found: Sequence[Found]) -> None:
         """If one row of a connection is to be read in order all are, in whatever size class they came."""

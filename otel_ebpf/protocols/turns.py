@@ -25,6 +25,8 @@ from otel_ebpf.tracing.context import remote
 MEMO = 8192
 _FEW = 4
 """So many exchanges are faster read one by one."""
+AMENDMENT = -1
+"""Instead of a module: a head that amends what was read before."""
 AT_ONCE = 4096
 """So many requests become one matrix, which is as wide as the longest of them."""
 _SERVER, _TLS, _UNANSWERED = int(Flag.SERVER), int(Flag.TLS), int(Flag.UNANSWERED)
@@ -51,10 +53,15 @@ class Turns:
     def take(self, jobs: Sequence[Job], modules: Sequence[Able]) -> None:
         """Read all turns of all jobs."""
         settled: dict[tuple[int, int], list[_Settled]] = {}
-        turns = [(turn.conn, turn.n, turn.i, job, turn) for job in jobs for turn in job.turns]
-        turns.sort(key=lambda one: one[:3])
-        for conn, _, i, job, turn in turns:
+        # An amendment has the number of what it amends, and comes after it.
+        turns = [(turn.conn, turn.n, turn.index == AMENDMENT, turn.i, job, turn) for job in jobs for turn in job.turns]
+        turns.sort(key=lambda one: one[:4])
+        for conn, _, amends, i, job, turn in turns:
             row = int(job.row[i])
+            if amends:
+                if self._connections.protocol[row] >= 0:
+                    self._amend(conn, modules[self._connections.protocol[row]])
+                continue
             if self._connections.protocol[row] == UNDECIDED and int(job.exchanges.head["flags"][i]) & _TLS:
                 self._connections.protocol[row] = turn.index  # it turned to TLS just now: its own plain text
             if self._connections.protocol[row] != turn.index:
@@ -101,6 +108,14 @@ class Turns:
         several = len(pairing.answered) + len(pairing.unanswered) > 1
         self._counts.cut += several and bool(flags & _REQUEST_CUT)
         return pairing
+
+    def _amend(self, conn: int, able: Able) -> None:
+        """More of a response has come than its record has: the answers to what waits, by all that can be known."""
+        if able.framed is not None and conn in self._pipelines:
+            given_up = self._pipelines.pair(
+                able.framed, conn, 0, b"", b"", 0, 0, answered=True, last=True, partial=False, amends=False
+            )
+            self._pipelines.lost += len(given_up.answered)
 
     def _by_columns(self, job: Job, able: Able, reader: Reader, settled: Sequence[_Settled]) -> None:
         """Read the requests of exchanges, each request as an exchange of its own."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -448,6 +449,21 @@ def test_an_amendment_takes_the_place_of_the_partial_record() -> None:
     amended = bench.parse(Said(get("/a") + get("/b"), answer(200) + answer(404), span_id=5, flags=SERVER | Flag.AMENDS))
     assert bench.told(amended) == [("http", "200", "/a"), ("http", "404", "/b")]
     assert bench.told(bench.parse(Said(get("/c"), answer(500), n=1))) == [("http", "500", "/c")]
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_answers_that_only_an_amendment_without_payload_tells_of_go_to_nobody_else(at_once: bool) -> None:
+    bench = Bench()
+    partial = Said(get("/a") + get("/b"), answer(200), n=1, span_id=5, flags=SERVER | Flag.PARTIAL)
+    more = Said(b"", n=1, span_id=5, flags=SERVER | Flag.AMENDS | Flag.HEAD, req_bytes=60, rsp_bytes=90)
+    drains = [[batch([more], 0, 0), batch([Said(get("/x"), answer(200), conn=2), partial])]]
+    if not at_once:
+        drains = [drains[0][1:], drains[0][:1]]
+    for drain in drains:
+        bench.engine.parse_batches(drain, NOW)
+    assert bench.engine.pipelines.lost == 1
+    for n, status in enumerate((404, 500), 2):
+        assert bench.told(bench.parse(Said(get(f"/{n}"), answer(status), n=n))) == [("http", str(status), f"/{n}")]
 
 
 @settings(max_examples=60, deadline=None)
