@@ -20,7 +20,7 @@ static __always_inline bool announce(struct conn *c, u64 now)
 {
 	if (c->t_announced && !c->changed && now - c->t_announced < config.announce_ns)
 		return true;
-	if (bpf_ringbuf_output(&connections, &c->k, sizeof(c->k), wakeup(&connections, c->k.id))) {
+	if (bpf_ringbuf_output(&connections, &c->k, sizeof(c->k), wakeup(&connections, now >> 10))) {
 		lose(LOSS_RING_FULL_CONNECTION);
 		return false;
 	}

@@ -212,6 +212,15 @@ static __always_inline bool is_late_body(const struct conn *c, const struct mess
 	return !at || bpf_probe_read_user(first, len, (void *)at) || !begins_request(first, len);
 }
 
+static __always_inline void take_back_response(struct conn *c)
+{
+	struct exchange *x = &c->x;
+
+	c->interim += x->rsp_bytes;
+	c->phase = REQUEST;
+	x->t_rsp = x->t_rsp_end = x->rsp_bytes = x->rsp_cap = 0;
+}
+
 /* An interim response (RFC 9110 §15.2) is no answer yet: the request goes on. */
 static __always_inline void pass_interim(struct conn *c, struct payload *p, const struct message *m)
 {
@@ -226,9 +235,7 @@ static __always_inline void pass_interim(struct conn *c, struct payload *p, cons
 		c->interim += CONTINUE;
 		return;
 	}
-	c->interim += m->len;
-	c->phase = REQUEST;
-	x->t_rsp = x->t_rsp_end = x->rsp_bytes = x->rsp_cap = 0;
+	take_back_response(c);
 }
 
 /* The same at an end that sees no payload: what its peer noted. Returns false when all of the message was interim. */
@@ -245,6 +252,12 @@ static __always_inline bool skip_noted(struct conn *c, struct message *m)
 	return m->len;
 }
 
+/* The peer noted only after its bytes were here that they were no answer. */
+static __always_inline bool noted_late(const struct conn *c)
+{
+	return c->head && c->phase == RESPONSE && (noted(c) & ~NOTE_BODY) >= c->interim + c->x.rsp_bytes;
+}
+
 /* One message on one end of a connection. p: NULL when the peer's record carries the payload. */
 static __always_inline void on_message_here(struct conn *c, struct payload *p, struct thread *t, struct message *m,
 					    bool modern)
@@ -253,13 +266,16 @@ static __always_inline void on_message_here(struct conn *c, struct payload *p, s
 		t->events++;
 	if (m->send == (c->client != 0)) {
 		if (c->phase != REQUEST) {
-			if (c->phase != IDLE && is_late_body(c, m)) {
+			if (c->phase == IDLE || !is_late_body(c, m)) {
+				end_exchange(c, p, m->now, 0, modern);
+				begin_request(c, p, t, m);
+			} else if (noted_late(c)) {
+				take_back_response(c);
+			} else {
 				c->x.req_bytes += m->len;
 				c->x.t_req_end = m->now;
 				return;
 			}
-			end_exchange(c, p, m->now, 0, modern);
-			begin_request(c, p, t, m);
 		}
 		extend_request(c, p, t, m, modern);
 		if (!c->head && p) {
