@@ -197,7 +197,7 @@ static __always_inline void tell_process(u32 kind)
 	struct process_event e = { .t = bpf_ktime_get_ns(), .kind = kind };
 
 	e.tgid = bpf_get_current_pid_tgid() >> 32;
-	bpf_get_current_comm(e.comm, sizeof(e.comm));
+	read_process_name(e.comm);
 	if (bpf_ringbuf_output(&processes, &e, sizeof(e), wakeup(&processes, e.t >> 10)))
 		lose(LOSS_RING_FULL_PROCESS);
 }

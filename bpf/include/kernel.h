@@ -136,6 +136,7 @@ struct task_struct {
 	int tgid;
 	struct files_struct *files;
 	struct task_struct *group_leader;
+	char comm[16];
 };
 struct bpf_map;
 struct bpf_iter_meta;

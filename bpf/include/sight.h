@@ -110,7 +110,7 @@ static __always_inline void meet(struct conn *c, struct sock *sk, bool storage, 
 	k->tgid = id >> 32;
 	k->cgroup = bpf_get_current_cgroup_id();
 	k->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-	bpf_get_current_comm(k->comm, sizeof(k->comm));
+	read_process_name(k->comm);
 	c->ignored = k->tgid == config.agent;
 	if (family == AF_UNIX) {
 		c->client = unix_connected_out(sk, send);

@@ -189,6 +189,15 @@ static __always_inline u64 span_of(u64 connection, u32 n)
 	return span ? span : 1;
 }
 
+/* The process's: threads have names of their own. */
+static __always_inline void read_process_name(char name[16])
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	void *leader = BPF_CORE_READ(task, group_leader);
+
+	bpf_probe_read_kernel(name, 16, leader + bpf_core_field_offset(struct task_struct, comm));
+}
+
 static __always_inline struct thread *thread_of(struct task_struct *task)
 {
 	struct thread *t = bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from tests.processes import scratch
 
 LOOPBACK = bytes(10) + b"\xff\xff\x7f\0\0\1"
 LOOPBACK_6 = bytes(15) + b"\1"
+PR_SET_NAME = 15
+"""linux/prctl.h"""
 
 
 def _addresses(end: Seen) -> tuple[bytes, bytes]:
@@ -252,3 +255,17 @@ def test_a_question_without_an_answer(capture: Capture) -> None:
     (question,) = capture.wait(lambda: capture.of(client.pid), 1)
     assert question.has(Flag.UNANSWERED)
     assert question.request == _question(9, 1)
+
+
+def test_a_thread_is_told_by_the_name_of_its_process(capture: Capture) -> None:
+    def serve(connection: socket.socket) -> None:
+        def work() -> None:
+            assert ctypes.CDLL(None).prctl(PR_SET_NAME, b"a-thread") == 0
+            answering(3, b"answer")(connection)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    _, server = capture.one(converse(serve, asking(b"ask", 6)).port)
+    assert server.connection["comm"].tobytes().rstrip(b"\0") == Path("/proc/self/comm").read_bytes().rstrip()
