@@ -147,6 +147,8 @@ _BACKEND_BODIES = {
     ord("H"): _COPY,
     ord("W"): _COPY,
 }
+_LONGEST = 1 << 24
+"""Four characters of a text are a length beyond this."""
 _VAGUE = frozenset(b"dpDRKvV")
 """Kinds whose bodies prove little."""
 
@@ -162,7 +164,7 @@ def looks(data: bytes, kinds: frozenset[int]) -> float:
         form = bodies.get(message.kind)
         end = message.end
         if message.cut:
-            if form is _EMPTY:
+            if form is _EMPTY or message.end >= _LONGEST:
                 return 0.0
             if message.kind in b"QP" and kinds is FRONTEND:
                 if not _starts_like_sql(message):

@@ -6,7 +6,7 @@ import struct
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from otel_ebpf.model import Attributes
@@ -406,6 +406,7 @@ def test_random_bytes_are_not() -> None:
 
 
 @given(st.text(max_size=200))
+@example("P00\x80AA")
 def test_random_text_is_not(text: str) -> None:
     assert MODULE.detect(text.encode(), b"") < 0.5
 
