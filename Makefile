@@ -40,6 +40,10 @@ test: $(VENV)/.installed-dev $(OBJECTS) ## the whole suite, on the real kernel, 
 	@$(MAKE) --no-print-directory bpf ARCH=aarch64
 	$(BIN)/pytest -m 'not shared' $(PYTEST_ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/.installed-dev $(OBJECTS) ## the property tests with examples that no run had before
+	$(BIN)/pytest tests/unit --hypothesis-profile fuzz $(PYTEST_ARGS)
+
 .PHONY: test-shared
 test-shared: $(VENV)/.installed-dev $(OBJECTS) ## what needs the data set at ../shared
 	$(BIN)/pytest -m shared $(PYTEST_ARGS)

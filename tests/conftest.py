@@ -1,4 +1,8 @@
-"""Fixtures that many tests share: a sink, and the real agent that exports to it."""
+"""Fixtures that many tests share: a sink, and the real agent that exports to it.
+
+Property tests draw the same examples every time, so that a run says something of the commit and not of chance; `make
+fuzz` draws new ones.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.agent import Agent, running_agent
 from tests.sink import Sink
+
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("fuzz", max_examples=1000)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture
