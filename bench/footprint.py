@@ -66,7 +66,13 @@ def _enough(spans: Sequence[SeenSpan], web: Server, count: int) -> bool:
 
 
 def _at(spans: Sequence[SeenSpan], web: Server) -> list[SeenSpan]:
-    return [span for span in spans if span.get("server.port") == web.port]
+    served = web.pids()
+    return [
+        span
+        for span in spans
+        if (span.kind == "client" and span.get("network.peer.port") == web.port)
+        or (span.kind == "server" and span.resource.get("process.pid") in served)
+    ]
 
 
 def _map_rows(web: Server) -> list[Row]:
