@@ -181,7 +181,7 @@ class Hold:
 class Rings:
     """Sizes of the ring buffers between kernel and agent; each is memory of the kernel."""
 
-    head: int = key(_RING, 2 << 20, "exchanges without payload")
+    head: int = key(_RING, 1 << 20, "exchanges without payload")
     small: int = key(_RING, 4 << 20, "exchanges with short payload")
     large: int = key(_RING, 4 << 20, "exchanges with long payload")
     connections: int = key(_RING, 512 << 10, "announcements of connections")

@@ -16,6 +16,7 @@ Rows of a process that never receives requests (curl, cron jobs) pass through at
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -65,7 +66,7 @@ class Assembler:
         self,
         hold_ns: int = HOLD_NS,
         limit_rows: int = 200_000,
-        random: np.random.Generator | None = None,
+        random: Callable[[int], bytes] = os.urandom,
         trust: Callable[[Spans], NDArray[np.bool_]] | None = None,
         lag_ns: int = LAG_NS,
     ) -> None:
@@ -74,7 +75,7 @@ class Assembler:
         self._hold = np.uint64(hold_ns)
         self._lag = np.uint64(lag_ns)
         self._limit = limit_rows
-        self._random = random or np.random.default_rng()
+        self._random = random
         self._trust = trust
         self._pool = Pool()
         self._memory = Memory()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,7 +56,7 @@ def set_remote(pool: Pool, rows: Rows) -> None:
     _set_top(pool, rows, spans.remote_trace[rows], spans.remote_link[rows], spans.remote_flags[rows])
 
 
-def set_root(pool: Pool, rows: Rows, random: np.random.Generator) -> None:
+def set_root(pool: Pool, rows: Rows, random: Callable[[int], bytes]) -> None:
     """Nobody's children: each begins a trace of its own."""
     if not len(rows):
         return

@@ -27,7 +27,7 @@ def host() -> Host:
 
 
 def seeded(limit_rows: int = 200_000, trust: Callable[[Spans], NDArray[np.bool_]] | None = None) -> Assembler:
-    return Assembler(limit_rows=limit_rows, trust=trust, random=np.random.default_rng(1))
+    return Assembler(limit_rows=limit_rows, trust=trust, random=np.random.default_rng(1).bytes)
 
 
 # Chains

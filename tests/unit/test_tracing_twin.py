@@ -78,7 +78,7 @@ def test_the_rules_say_what_is_written_down(rows: list[Row], order: object) -> N
         return  # which of two responses that ended in the same nanosecond came first, nobody knows
     shuffled = list(rows)
     order.shuffle(shuffled)  # type: ignore[attr-defined]
-    assembler = Assembler(random=np.random.default_rng(1))
+    assembler = Assembler(random=np.random.default_rng(1).bytes)
     batches = [assembler.feed(spans(shuffled), 130 * MS)]
     batches += [assembler.feed(Spans.empty(), now * MS) for now in range(200, 3000, 100)]
     decided = Decided([*batches, assembler.flush()])

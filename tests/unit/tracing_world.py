@@ -245,7 +245,7 @@ def deliver(
 
     until_ms: do not flush, but go on with empty drains until this time.
     """
-    assembler = assembler or Assembler(random=np.random.default_rng(7))
+    assembler = assembler or Assembler(random=np.random.default_rng(7).bytes)
     arrivals = sorted(
         ((row["end"] + (delay.randrange(500 * MS) if delay else 0), i) for i, row in enumerate(rows)),
     )
