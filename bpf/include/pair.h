@@ -68,9 +68,11 @@ static __always_inline bool begins_request(const u8 *b, u32 len)
 	return false;
 }
 
-static __always_inline void encrypted(struct conn *c)
+static __always_inline void encrypted(struct conn *c, struct thread *t)
 {
 	c->tls = 1;
+	if (t) /* a hello was no request */
+		close_request(t, c->x.span_id);
 	if (c->phase == REQUEST || c->phase == RESPONSE)
 		count(STAT_ENCRYPTED, 1);
 	c->phase = IDLE;
@@ -268,6 +270,8 @@ static __always_inline void on_message_here(struct conn *c, struct payload *p, s
 		if (c->phase != REQUEST) {
 			if (c->phase == IDLE || !is_late_body(c, m)) {
 				end_exchange(c, p, m->now, 0, modern);
+				if (t) /* it may have had no answer */
+					close_request(t, c->x.span_id);
 				begin_request(c, p, t, m);
 			} else if (noted_late(c)) {
 				take_back_response(c);
@@ -280,7 +284,7 @@ static __always_inline void on_message_here(struct conn *c, struct payload *p, s
 		extend_request(c, p, t, m, modern);
 		if (!c->head && p) {
 			if (is_tls(p->request))
-				return encrypted(c);
+				return encrypted(c, t);
 			c->body = has_body(p->request);
 			if (c->body && !c->client && c->k.peer)
 				note(c, NOTE_BODY);
@@ -300,7 +304,7 @@ static __always_inline void on_message_here(struct conn *c, struct payload *p, s
 	if (c->head || !p)
 		return;
 	if (is_tls(p->response))
-		return encrypted(c);
+		return encrypted(c, t);
 	if (c->x.rsp_bytes == m->len && is_interim(p->response)) {
 		pass_interim(c, p, m);
 		if (!c->client && c->k.peer)

@@ -224,6 +224,15 @@ static __always_inline struct thread *this_thread(bool storage)
 	return t;
 }
 
+/* This thread's state, if it has any. */
+static __always_inline struct thread *known_thread(bool storage)
+{
+	u64 id = bpf_get_current_pid_tgid();
+
+	return storage ? bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, 0)
+		       : bpf_map_lookup_elem(&threads_by_id, &id);
+}
+
 static __always_inline void open_request(struct thread *t, u64 span)
 {
 	t->answering = 0;

@@ -106,3 +106,32 @@ def test_a_new_request_ends_what_the_answered_one_stood_for(capture: Capture) ->
         (call,), _ = capture.ends(port_of(back))
     assert call.cause == requests[1].span_id
     assert not call.has(Flag.ANSWERING)
+
+
+def test_a_request_that_its_client_gave_up_is_open_no_longer(capture: Capture) -> None:
+    with listening() as front, listening() as back:
+
+        def serve() -> None:
+            with connect(back) as upstream:
+                given_up, _ = front.accept()
+                while given_up.recv(100):
+                    pass
+                given_up.close()
+                accepted, _ = front.accept()
+                with accepted:
+                    receive(accepted, 7)
+                    asking(b"ask", 6)(upstream)
+                    accepted.sendall(b"response")
+
+        def ask() -> None:
+            with connect(front) as client:
+                client.sendall(b"goodbye")
+            _ask(front)
+
+        processes = Process(lambda: answering(3, b"answer")(back.accept()[0])), Process(serve), Process(ask)
+        for process in reversed(processes):
+            process.end()
+        _, requests = capture.ends(port_of(front), 2)
+        (call,), _ = capture.ends(port_of(back))
+    assert call.cause == requests[1].span_id
+    assert not call.has(Flag.MANY)

@@ -53,3 +53,14 @@ def test_a_process_that_had_loaded_its_tls_library_before_the_agent_started(sink
         spans = sink.wait(both_ends(web))
 
     _assert_https(spans, web, "/hello.txt")
+
+
+def test_a_call_for_a_request_that_came_by_https_is_its_child(agent: Agent, sink: Sink) -> None:
+    with nginx() as back, nginx(tls=True, upstream=back.url) as front:
+        assert run("curl", "-s", "--cacert", str(front.certificate), f"{front.url}/hello.txt") == "hello\n"
+        spans = sink.wait(lambda spans: both_ends(front)(spans) and both_ends(back)(spans))
+
+    (request,) = filter(at(front, "server"), spans)
+    (call,) = filter(at(back, "client"), spans)
+    assert (call.trace, call.parent) == (request.trace, request.id)
+    assert call["otel_ebpf.link.method"] == "thread-alone"
