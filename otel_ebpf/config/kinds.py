@@ -13,6 +13,7 @@ the user is told.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Generic, TypeAlias, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -24,27 +25,34 @@ T = TypeVar("T")
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 
-class Kind(Generic[T]):
+class Kind(ABC, Generic[T]):
     """One kind of value. `expected` completes the sentence "'x' is not …"."""
 
     expected: str
 
+    @abstractmethod
     def read(self, value: Tree) -> T:
         """The value; ValueError when it is not one."""
-        if not isinstance(value, str):
-            raise ValueError
-        return self.parse(value.strip())
-
-    def parse(self, text: str) -> T:
-        """The value of a text without space around it."""
-        raise NotImplementedError
 
     def show(self, value: T) -> str:
         """The text that `read` would take for the value."""
         return str(value)
 
 
-class Text(Kind[str]):
+class Scalar(Kind[T]):
+    """A kind whose values are written as one text."""
+
+    def read(self, value: Tree) -> T:
+        if not isinstance(value, str):
+            raise ValueError
+        return self.parse(value.strip())
+
+    @abstractmethod
+    def parse(self, text: str) -> T:
+        """The value of a text without space around it."""
+
+
+class Text(Scalar[str]):
     """Any text."""
 
     expected = "a text"
@@ -53,7 +61,7 @@ class Text(Kind[str]):
         return text
 
 
-class Choice(Kind[str]):
+class Choice(Scalar[str]):
     """One of a few words, whatever their case."""
 
     def __init__(self, *words: str) -> None:
@@ -66,7 +74,7 @@ class Choice(Kind[str]):
         return text.lower()
 
 
-class Flag(Kind[bool]):
+class Flag(Scalar[bool]):
     """Yes or no."""
 
     expected = "true or false"
@@ -80,7 +88,7 @@ class Flag(Kind[bool]):
         return "true" if value else "false"
 
 
-class Whole(Kind[int]):
+class Whole(Scalar[int]):
     """A whole number within bounds, both included."""
 
     def __init__(self, low: int, high: int) -> None:
@@ -94,7 +102,7 @@ class Whole(Kind[int]):
         return number
 
 
-class Ratio(Kind[float]):
+class Ratio(Scalar[float]):
     """A number from 0 to 1."""
 
     expected = "a number from 0 to 1"
@@ -106,7 +114,7 @@ class Ratio(Kind[float]):
         return number
 
 
-class Duration(Kind[float]):
+class Duration(Scalar[float]):
     """A time, in seconds. A number needs its unit."""
 
     UNITS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -135,7 +143,7 @@ class Duration(Kind[float]):
         return f"{microseconds}us" if microseconds else "0s"
 
 
-class Size(Kind[int]):
+class Size(Scalar[int]):
     """A number of bytes. Ring buffers must be a power of two of at least a page: `power_of_two`."""
 
     UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -161,7 +169,7 @@ class Size(Kind[int]):
         return str(value)
 
 
-class Address(Kind[str]):
+class Address(Scalar[str]):
     """Where to listen, host:port; `none` for not at all."""
 
     expected = "host:port like '127.0.0.1:8894' or '[::1]:8894', or none"
@@ -177,7 +185,7 @@ class Address(Kind[str]):
         return text
 
 
-class Url(Kind[str]):
+class Url(Scalar[str]):
     """Where OTLP goes: a URL, or host:port as gRPC users write it."""
 
     expected = "a URL like 'http://collector:4317', or host:port"
@@ -191,7 +199,7 @@ class Url(Kind[str]):
         return text
 
 
-class File(Kind[str]):
+class File(Scalar[str]):
     """The path of a file that can be read."""
 
     expected = "a file that can be read"
@@ -222,7 +230,7 @@ class Listing(Kind[tuple[str, ...]]):
         return ",".join(value) or "none"
 
 
-class KeyValues(Kind[Pairs]):
+class KeyValues(Scalar[Pairs]):
     """Names and texts: a YAML mapping, or `name=value,…` with percent encoding as in W3C Baggage.
 
     That text form is what the OpenTelemetry specification gives to headers and resource attributes.

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from otel_ebpf.config.keys import key
-from otel_ebpf.config.kinds import Kind, Text
+from otel_ebpf.config.kinds import Scalar, Text
 
 
-class Ports(Kind[tuple[tuple[int, int], ...]]):
+class Ports(Scalar[tuple[tuple[int, int], ...]]):
     """Port numbers and ranges of them: (low, high), both included."""
 
     expected = "ports from 0 to 65535 like '80,8000-8100'"
