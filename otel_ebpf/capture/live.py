@@ -165,10 +165,6 @@ class LiveSource:
             batches.append(unanswered)
         return Drain(batches, self._connections.read(), self._processes.read(), self._swept)
 
-    def in_progress(self) -> int:
-        """Exchanges that the kernel has begun (or reopened) and not sent."""
-        return _in_progress(self.statistics())
-
     def statistics(self) -> dict[str, int]:
         """Counts of `enum stat`."""
         sums = self.object.maps["stats"].per_cpu_sums()

@@ -102,18 +102,6 @@ class Whole(Scalar[int]):
         return number
 
 
-class Ratio(Scalar[float]):
-    """A number from 0 to 1."""
-
-    expected = "a number from 0 to 1"
-
-    def parse(self, text: str) -> float:
-        number = float(text)
-        if not 0 <= number <= 1:  # refuses NaN as well
-            raise ValueError
-        return number
-
-
 class Duration(Scalar[float]):
     """A time, in seconds. A number needs its unit."""
 

@@ -10,6 +10,7 @@ from otel_ebpf.config.keys import Records, group, key
 from otel_ebpf.config.kinds import Address, Choice, Duration, Flag, KeyValues, Listing, Pairs, Size, Text, Whole
 from otel_ebpf.config.otlp import SIGNALS, Otlp
 from otel_ebpf.config.rules import Match, ServiceRule
+from otel_ebpf.tracing.sampling import NAMES as SAMPLERS
 
 _RING = Size(least=4096, most=1 << 30, power_of_two=True)
 
@@ -70,14 +71,7 @@ class Sampling:
     """Which traces are exported; metrics count all requests."""
 
     sampler: str = key(
-        Choice(
-            "always_on",
-            "always_off",
-            "traceidratio",
-            "parentbased_always_on",
-            "parentbased_always_off",
-            "parentbased_traceidratio",
-        ),
+        Choice(*SAMPLERS),
         "parentbased_always_on",
         "parentbased_*: as the incoming context says, if there is one",
         env="OTEL_TRACES_SAMPLER",

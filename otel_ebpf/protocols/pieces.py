@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from otel_ebpf.model import SLOTS, Exchanges, Kind, Link, Spans
 from otel_ebpf.protocols.extras import Columns
 from otel_ebpf.tracing.context import Remote
+from otel_ebpf.tracing.ids import derive
 
 NOT_KNOWN, NOT_RECOGNISED = -1, -2
 """Shapes: the payload is not here; it is no protocol of ours, or none of its requests."""
@@ -22,16 +23,6 @@ _AS_RECORDED = (
     *(("seq", "seq_req"), ("start", "t_req"), ("end", "t_rsp_end"), ("first_byte", "t_rsp")),
 )
 """Columns of the spans, and where a record has them."""
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def derived_ids(span_id: NDArray[np.uint64], k: NDArray[np.intp]) -> NDArray[np.uint64]:
-    """Span ids of the k-th spans of exchanges (k = 0: the exchange's own); never 0. SplitMix64 of id and k."""
-    ids: NDArray[np.uint64] = span_id.astype(np.uint64) + k.astype(np.uint64) * _GOLDEN
-    ids = (ids ^ (ids >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    ids = (ids ^ (ids >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    ids ^= ids >> np.uint64(31)
-    return np.where(k == 0, span_id, np.where(ids == 0, _GOLDEN, ids))
 
 
 class Pieces:
@@ -127,7 +118,7 @@ class Pieces:
         for column, name in _AS_RECORDED:
             getattr(out, column)[:] = head[name][row]
         if not single:
-            out.span_id[:] = derived_ids(out.span_id, k)
+            out.span_id[:] = derive(out.span_id, k)
             out.seq += k.astype(np.uint32)
         unanswered = (out.end == 0).nonzero()[0]
         if len(unanswered):

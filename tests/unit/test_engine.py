@@ -17,8 +17,8 @@ from otel_ebpf.protocols import engine, turns
 from otel_ebpf.protocols.base import Fields, Options, Reading, Session, Side, Slot
 from otel_ebpf.protocols.engine import Engine
 from otel_ebpf.protocols.http import Http
-from otel_ebpf.protocols.pieces import derived_ids
 from otel_ebpf.protocols.redis import Redis
+from otel_ebpf.tracing.ids import derive
 from tests.unit.exchanges import NOW, Said, announcements, batch, connections
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -368,7 +368,7 @@ def test_requests_of_one_record_become_consecutive_spans_with_keys_of_their_own(
         ("http", "200", "/d"),
     ]
     assert spans.seq.tolist() == [100, 101, 102, 100]
-    assert spans.span_id.tolist() == derived_ids(np.array([7, 7, 7, 8], np.uint64), np.array([0, 1, 2, 0])).tolist()
+    assert spans.span_id.tolist() == derive(np.array([7, 7, 7, 8], np.uint64), np.array([0, 1, 2, 0])).tolist()
     assert (spans.span_id[0], spans.span_id[3]) == (7, 8)
     assert len(set(spans.span_id.tolist())) == 4
 
