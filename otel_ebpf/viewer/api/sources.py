@@ -1,0 +1,72 @@
+"""What the query API asks of the process that it runs in: its state, and the spans that come in just now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from otel_ebpf.errors import OtelEbpfError
+from otel_ebpf.viewer.contract import Columns
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus:
+    """What only the process knows. Addresses are host:port, "" where nobody listens.
+
+    started: Unix seconds. store_bytes, limit_bytes: size on disk now, and what it may grow to. spans_per_second: over
+    the last ten seconds or so. accepted, refused: items (spans, points, records) since the start. problems: sentences
+    for a banner ("The disk is full: new data is refused.").
+    """
+
+    version: str
+    started: float
+    page: str
+    grpc: str
+    http: str
+    store_path: str
+    store_bytes: int
+    limit_bytes: int
+    spans_per_second: float
+    accepted: int
+    refused: int
+    problems: tuple[str, ...] = ()
+
+
+class StatusSource(Protocol):
+    """The running process."""
+
+    def status(self) -> ProcessStatus:
+        """Now; called from any thread, must not block for long."""
+        ...
+
+
+class Subscription(Protocol):
+    """One listener's spans. Bounded: what is not taken in time is counted, not kept."""
+
+    def take(self) -> tuple[list[Columns], int]:
+        """Batches since the last call, oldest first, and how many spans were dropped meanwhile; never blocks.
+
+        A batch has (at least) these columns of the table `spans`, all of one length; texts as arrays of objects:
+        start, duration, trace_high, trace_low, span_id, service, kind, status, name, attributes (JSON text).
+        """
+        ...
+
+    def close(self) -> None:
+        """No more spans for this listener."""
+        ...
+
+
+class LiveSource(Protocol):
+    """Where spans can be listened to as they come in. `feed.Feed` is one: the ingest calls its `publish`."""
+
+    def subscribe(self) -> Subscription:
+        """A new listener; called from any thread. `Busy` if there are too many."""
+        ...
+
+
+class TooSlow(OtelEbpfError):
+    """A `Reader` ended a question that took longer than it allows (10 s, by DuckDB's interrupt()): 503."""
+
+
+class Busy(OtelEbpfError):
+    """Not one more listener: 503."""
