@@ -4,8 +4,8 @@
 -- module in decode/ and one path in receiver/.
 CREATE TABLE meta(key VARCHAR PRIMARY KEY, value VARCHAR);
 
--- One row for each distinct OTLP Resource; `resource` everywhere else is its id.
-CREATE TABLE resources(id UINTEGER PRIMARY KEY, service VARCHAR, attributes VARCHAR);
+-- One row for each distinct OTLP Resource; `resource` everywhere else is its id, a hash of its attributes.
+CREATE TABLE resources(id UBIGINT PRIMARY KEY, service VARCHAR, attributes VARCHAR);
 
 CREATE TABLE spans(
     start BIGINT,                 -- in the order of arrival, which is nearly that of time: DuckDB skips by its zone maps
@@ -15,7 +15,7 @@ CREATE TABLE spans(
     span_id UBIGINT,
     parent_id UBIGINT,            -- 0: a root
     service VARCHAR,
-    resource UINTEGER,
+    resource UBIGINT,
     kind UTINYINT,                -- OTLP SpanKind: 1 internal, 2 server, 3 client, 4 producer, 5 consumer
     status UTINYINT,              -- OTLP StatusCode: 0 unset, 1 ok, 2 error
     name VARCHAR,
@@ -32,7 +32,7 @@ CREATE TABLE logs(
     trace_low UBIGINT,
     span_id UBIGINT,
     service VARCHAR,
-    resource UINTEGER,
+    resource UBIGINT,
     severity UTINYINT,            -- OTLP SeverityNumber, 0 to 24
     body VARCHAR,
     event VARCHAR,                -- event_name
@@ -48,7 +48,7 @@ CREATE TABLE points(
     monotonic BOOLEAN,
     delta BOOLEAN,
     service VARCHAR,
-    resource UINTEGER,
+    resource UBIGINT,
     attributes VARCHAR,
     start BIGINT,
     value DOUBLE,
@@ -98,10 +98,11 @@ CREATE TABLE ends(
     span_id UBIGINT,
     parent_id UBIGINT,
     client BOOLEAN,               -- a client or producer span; else a server or consumer span
+    matched BOOLEAN,              -- a client that an edge was made of already; it waits for further servers
     service VARCHAR,
-    peer VARCHAR,                 -- what the span itself calls the other end, "" if nothing
-    peer_kind VARCHAR,
+    peer VARCHAR,                 -- what the span itself calls the other end
     system VARCHAR,
+    family VARCHAR,               -- of the system: service, database or messaging
     duration BIGINT,
     failed BOOLEAN
 );
