@@ -1,16 +1,16 @@
 """The spans that come in just now, handed to whoever listens; costs next to nothing while nobody does.
 
-Batches are shared, not copied. Each listener has a queue of its own, bounded in rows: one that does not take them in
-time is told how many it missed.
+Rows are shared, not copied. Each listener has a queue of its own, bounded in rows: one that does not take them in time
+is told how many it missed.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from threading import Lock
 
-from otel_ebpf.viewer.api.sources import Busy
-from otel_ebpf.viewer.contract import Columns
+from otel_ebpf.viewer.api.sources import Busy, Row
 
 LISTENERS = 32
 QUEUED_ROWS = 20_000
@@ -21,9 +21,9 @@ class Feed:
 
     >>> feed = Feed()
     >>> with contextlib.closing(feed.subscribe()) as listener:
-    ...     feed.publish(columns)
+    ...     feed.publish(batch.rows)
     ...     listener.take()
-    ([columns], 0)
+    ([(1763750000000000000, 1200, …)], 0)
     """
 
     def __init__(self) -> None:
@@ -32,11 +32,11 @@ class Feed:
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody listens; if not, the columns need not be made."""
+        """Whether anybody listens."""
         return bool(self._queues)
 
-    def publish(self, spans: Columns) -> None:
-        """Hand out one batch, with the columns of `Subscription.take`; from any thread, never blocks."""
+    def publish(self, spans: Sequence[Row]) -> None:
+        """Hand out the spans of one batch; from any thread, never blocks."""
         for queue in self._queues:
             queue.put(spans)
 
@@ -60,25 +60,23 @@ class Queue:
 
     def __init__(self, feed: Feed) -> None:
         self._feed, self._lock = feed, Lock()
-        self._batches: deque[Columns] = deque()
-        self._rows = self._missed = 0
+        self._rows: deque[Row] = deque(maxlen=QUEUED_ROWS)
+        self._missed = 0
 
-    def put(self, spans: Columns) -> None:
-        """Add a batch; the oldest give way."""
+    def put(self, spans: Sequence[Row]) -> None:
+        """Add spans; the oldest give way."""
         with self._lock:
-            self._batches.append(spans)
-            self._rows += len(spans["start"])
-            while self._rows > QUEUED_ROWS:
-                dropped = len(self._batches.popleft()["start"])
-                self._rows -= dropped
-                self._missed += dropped
+            self._missed += max(len(self._rows) + len(spans) - QUEUED_ROWS, 0)
+            self._rows.extend(spans)
 
-    def take(self) -> tuple[list[Columns], int]:
+    def take(self) -> tuple[list[Row], int]:
+        """See `Subscription.take`."""
         with self._lock:
-            batches, missed = list(self._batches), self._missed
-            self._batches.clear()
-            self._rows = self._missed = 0
-        return batches, missed
+            rows, missed = list(self._rows), self._missed
+            self._rows.clear()
+            self._missed = 0
+        return rows, missed
 
     def close(self) -> None:
+        """See `Subscription.close`."""
         self._feed.remove(self)

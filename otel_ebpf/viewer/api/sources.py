@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from otel_ebpf.errors import OtelEbpfError
-from otel_ebpf.viewer.contract import Columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +39,15 @@ class StatusSource(Protocol):
         ...
 
 
+Row: TypeAlias = "tuple[object, ...]"
+"""A span as `decode.traces` makes it: its values in the order of `decode.traces.COLUMNS`."""
+
+
 class Subscription(Protocol):
     """One listener's spans. Bounded: what is not taken in time is counted, not kept."""
 
-    def take(self) -> tuple[list[Columns], int]:
-        """Batches since the last call, oldest first, and how many spans were dropped meanwhile; never blocks.
-
-        A batch has (at least) these columns of the table `spans`, all of one length; texts as arrays of objects:
-        start, duration, trace_high, trace_low, span_id, service, kind, status, name, attributes (JSON text).
-        """
+    def take(self) -> tuple[list[Row], int]:
+        """Spans since the last call, oldest first, and how many were dropped meanwhile; never blocks."""
         ...
 
     def close(self) -> None:
@@ -62,10 +61,6 @@ class LiveSource(Protocol):
     def subscribe(self) -> Subscription:
         """A new listener; called from any thread. `Busy` if there are too many."""
         ...
-
-
-class TooSlow(OtelEbpfError):
-    """A `Reader` ended a question that took longer than it allows (10 s, by DuckDB's interrupt()): 503."""
 
 
 class Busy(OtelEbpfError):
