@@ -1,0 +1,5 @@
+import { Empty } from "../ui/states";
+
+export function AgentView() {
+  return <Empty title="Agent" />;
+}

@@ -1,0 +1,5 @@
+import { Empty } from "../ui/states";
+
+export function LiveView() {
+  return <Empty title="Live" />;
+}

@@ -1,0 +1,5 @@
+import { Empty } from "../ui/states";
+
+export function MapView() {
+  return <Empty title="Map" />;
+}
