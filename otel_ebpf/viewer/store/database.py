@@ -51,7 +51,11 @@ class Database:
             raise UnsupportedError(f"store {folder}: {error.strerror or error}: choose another folder") from error
 
     def _open(self) -> duckdb.DuckDBPyConnection:
-        settings = {"memory_limit": _MEMORY, "threads": 2, "autoinstall_known_extensions": False}
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": _MEMORY,
+            "threads": 2,
+            "autoinstall_known_extensions": False,
+        }
         try:
             connection = duckdb.connect(self.path, config=settings)
             # What is asked comes from us, but its values from strangers: nothing beside the store is ever read.
@@ -71,7 +75,9 @@ class Database:
             connection.execute("INSERT INTO meta VALUES ('version', ?)", [str(VERSION)])
             connection.execute("COMMIT")
             return
-        found = connection.execute("SELECT value FROM meta WHERE key = 'version'").fetchone() if "meta" in tables else None
+        found = (
+            connection.execute("SELECT value FROM meta WHERE key = 'version'").fetchone() if "meta" in tables else None
+        )
         version = int(found[0]) if found and str(found[0]).isdecimal() else None
         if version == VERSION:
             return

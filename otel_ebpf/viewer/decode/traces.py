@@ -1,0 +1,118 @@
+"""Trace requests as rows of `spans`, with what the service graph needs to know of each.
+
+Source: opentelemetry/proto/trace/v1/trace.proto.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from otel_ebpf.viewer.contract import Malformed
+from otel_ebpf.viewer.decode.attributes import TEXT, Value, as_json
+from otel_ebpf.viewer.decode.batch import Batch
+from otel_ebpf.viewer.decode.context import Context
+from otel_ebpf.viewer.decode.peers import family, peer, system_of
+
+COLUMNS = (
+    *(("start", "BIGINT"), ("duration", "BIGINT")),
+    *(("trace_high", "UBIGINT"), ("trace_low", "UBIGINT"), ("span_id", "UBIGINT"), ("parent_id", "UBIGINT")),
+    *(("service", "VARCHAR"), ("resource", "UBIGINT"), ("kind", "UTINYINT"), ("status", "UTINYINT")),
+    *(("name", "VARCHAR"), ("message", "VARCHAR"), ("scope", "VARCHAR"), ("attributes", "VARCHAR")),
+    *(("events", "VARCHAR"), ("links", "VARCHAR")),
+    *(("peer", "VARCHAR"), ("system", "VARCHAR"), ("family", "VARCHAR")),
+)
+"""Those of the table, then those that only the sums need."""
+EVENTS = 256
+"""Events, and links, of one span."""
+_CLIENT, _PRODUCER = Span.SpanKind.SPAN_KIND_CLIENT, Span.SpanKind.SPAN_KIND_PRODUCER
+
+
+def decode_traces(request: bytes, context: Context) -> Batch:
+    """The spans of one ExportTraceServiceRequest; raises Malformed."""
+    try:
+        message = ExportTraceServiceRequest.FromString(request)
+    except (DecodeError, RecursionError) as error:
+        raise Malformed("not an ExportTraceServiceRequest") from error
+    batch = Batch("traces")
+    for group in message.resource_spans:
+        resource = context.resources.of(group.resource)
+        batch.resources[resource.id] = resource
+        for scoped in group.scope_spans:
+            scope = scoped.scope.name[:TEXT]
+            for span in scoped.spans:
+                wrong = _wrong(span, context)
+                if wrong:
+                    batch.reject(wrong)
+                    continue
+                batch.rows.append(_row(span, resource.service, resource.id, scope, context))
+    context.count_left_out(batch)
+    return batch
+
+
+def _wrong(span: Span, context: Context) -> str:
+    """Why the span cannot be kept; "" if it can."""
+    if len(span.trace_id) != 16 or not any(span.trace_id):
+        return "trace id is not 16 bytes, or zero"
+    if len(span.span_id) != 8 or not any(span.span_id):
+        return "span id is not 8 bytes, or zero"
+    if len(span.parent_span_id) not in (0, 8):
+        return "parent span id is not 8 bytes"
+    if span.end_time_unix_nano < span.start_time_unix_nano:
+        return "ends before it starts"
+    return context.wrong_time(span.start_time_unix_nano) or context.wrong_time(span.end_time_unix_nano)
+
+
+def _row(span: Span, service: str, resource: int, scope: str, context: Context) -> tuple[object, ...]:
+    attributes = context.attributes.pairs(span.attributes)
+    kind = span.kind if 0 <= span.kind <= 5 else 0
+    system = system_of(attributes)
+    called = peer(attributes, kind in (_CLIENT, _PRODUCER), context.peers) if kind > 1 else ""
+    trace = span.trace_id
+    status = span.status
+    return (
+        span.start_time_unix_nano,
+        span.end_time_unix_nano - span.start_time_unix_nano,
+        int.from_bytes(trace[:8], "big"),
+        int.from_bytes(trace[8:], "big"),
+        int.from_bytes(span.span_id, "big"),
+        int.from_bytes(span.parent_span_id, "big"),
+        service,
+        resource,
+        kind,
+        status.code if 0 <= status.code <= 2 else 0,
+        span.name[:TEXT],
+        status.message[:TEXT],
+        scope,
+        as_json(attributes),
+        _events(span.events, context) if span.events else None,
+        _links(span.links, context) if span.links else None,
+        called,
+        system,
+        family(attributes),
+    )
+
+
+def _events(events: Iterable[Span.Event], context: Context) -> str:
+    found: list[Value] = []
+    for number, event in enumerate(events):
+        if number >= EVENTS:
+            context.attributes.left_out += 1
+            continue
+        pairs = context.attributes.pairs(event.attributes)
+        found.append({"time": str(event.time_unix_nano), "name": event.name[:TEXT], "attributes": pairs})
+    return as_json(found)
+
+
+def _links(links: Iterable[Span.Link], context: Context) -> str:
+    found: list[Value] = []
+    for number, link in enumerate(links):
+        if number >= EVENTS:
+            context.attributes.left_out += 1
+            continue
+        pairs = context.attributes.pairs(link.attributes)
+        found.append({"trace_id": link.trace_id.hex(), "span_id": link.span_id.hex(), "attributes": pairs})
+    return as_json(found)
