@@ -1,0 +1,36 @@
+// The three plots by which a service, an operation or an edge is judged: rate, errors, duration.
+
+import type { RedSeries } from "../api";
+import { count, duration, percent } from "../format";
+import { setRange } from "../window";
+import { TimePlot } from "./time";
+
+/** Rates and shares of a series' steps. */
+export function perStep(series: RedSeries): { rate: number[]; failedRate: number[]; share: (number | null)[] } {
+  const seconds = series.step / 1000;
+  return {
+    rate: series.calls.map((calls) => calls / seconds),
+    failedRate: series.failed.map((failed) => failed / seconds),
+    share: series.calls.map((calls, index) => (calls > 0 ? (series.failed[index] ?? 0) / calls : null)),
+  };
+}
+
+export function RedPlots({ series, height = 130 }: { series: RedSeries; height?: number }) {
+  const { rate, failedRate, share } = perStep(series);
+  const perSecond = (value: number): string => `${count(value)}/s`;
+  const select = (start: number, end: number): void => setRange(start, end);
+  const plots = { times: series.times, height, select };
+  return (
+    <>
+      <figure><figcaption>Rate</figcaption>
+        <TimePlot {...plots} label="Calls per second" format={perSecond}
+          lines={[{ label: "calls", values: rate, color: "plot-1", fill: true }, { label: "failed", values: failedRate, color: "bad", bars: true }]} /></figure>
+      <figure><figcaption>Errors</figcaption>
+        <TimePlot {...plots} label="Share of failed calls" format={percent}
+          lines={[{ label: "failed", values: share, color: "bad", fill: true }]} /></figure>
+      <figure><figcaption>Duration</figcaption>
+        <TimePlot {...plots} label="Duration" format={duration}
+          lines={[{ label: "p50", values: series.p50, color: "plot-1" }, { label: "p99", values: series.p99, color: "plot-2", dash: [5, 3] }]} /></figure>
+    </>
+  );
+}
