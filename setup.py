@@ -1,4 +1,4 @@
-"""The two steps that setuptools cannot know: clang compiles bpf/, npm builds the viewer's page; both go into the wheel."""
+"""What setuptools cannot know: clang compiles bpf/, npm builds the viewer's page; both travel inside the wheel."""
 
 from __future__ import annotations
 
