@@ -80,6 +80,7 @@ class Viewer:
         from starlette.applications import Starlette
         from starlette.middleware import Middleware
         from starlette.middleware.gzip import GZipMiddleware
+        from starlette.routing import Mount
 
         from otel_ebpf.viewer import pages
         from otel_ebpf.viewer.api import jaeger, routing
@@ -96,7 +97,11 @@ class Viewer:
         self._ingest = Ingest(self._database, age_ns=age_ns, size=size, on_spans=self._feed.publish)
         self._reception = Reception(self._ingest)
         app = Starlette(
-            routes=[*routing.routes(self._database, self, self._feed), *jaeger.routes(self._database), *page],
+            routes=[
+                Mount("/api/v1", routes=routing.routes(self._database, self, self._feed)),
+                Mount("/api", routes=jaeger.routes(self._database)),
+                *page,
+            ],
             middleware=[Middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)],
         )
         self._servers = Servers(wanted, self._reception, app)
