@@ -1,0 +1,63 @@
+"""Log records: searched for, and those of a trace."""
+
+from __future__ import annotations
+
+from otel_ebpf.viewer.api.answers import Log, Logs
+from otel_ebpf.viewer.api.ask import Ask
+from otel_ebpf.viewer.api.conditions import Conditions
+from otel_ebpf.viewer.api.values import Row, attributes, ms, span_id, text, trace_id, whole
+from otel_ebpf.viewer.contract import Reader
+
+_OF_TRACE = 2000
+_LOW = (1 << 64) - 1
+_COLUMNS = "time, service, severity, body, event, trace_high, trace_low, span_id, attributes"
+
+
+def logs(ask: Ask) -> Logs:
+    """GET /logs"""
+    window, given = ask.window, ask.given
+    found = Conditions()
+    found.add("time >= ? AND time < ?", window.start, window.end)
+    number, span = given.number("trace_id"), given.number("span_id")
+    if number is not None:
+        found.add("trace_low = ? AND trace_high = ?", number & _LOW, number >> 64)
+    if span is not None:
+        found.add("span_id = ?", span)
+    if given.text("service"):
+        found.add("service = ?", given.text("service"))
+    if given.number("severity") is not None:
+        found.add("severity >= ?", given.number("severity"))
+    if given.text("text"):
+        found.add("contains(lower(body), lower(?))", given.text("text"))
+    limit = given.sure("limit")
+    rows = ask.reader.rows(
+        f"SELECT {_COLUMNS} FROM logs WHERE {found.sql} ORDER BY time DESC LIMIT ?", [*found.parameters, limit + 1]
+    )
+    return Logs(
+        start=ms(window.start),
+        end=ms(window.end),
+        logs=[_log(row) for row in rows[:limit]],
+        complete=len(rows) <= limit,
+    )
+
+
+def logs_of_trace(reader: Reader, number: int) -> list[Log]:
+    """In order of time."""
+    rows = reader.rows(
+        f"SELECT {_COLUMNS} FROM logs WHERE trace_low = ? AND trace_high = ? ORDER BY time LIMIT {_OF_TRACE}",
+        [number & _LOW, number >> 64],
+    )
+    return [_log(row) for row in rows]
+
+
+def _log(row: Row) -> Log:
+    return Log(
+        time=ms(row["time"]),
+        service=text(row["service"]),
+        severity=whole(row["severity"]),
+        body=text(row["body"]),
+        event=text(row["event"]),
+        trace_id=trace_id(row) if row["trace_low"] or row["trace_high"] else None,
+        span_id=span_id(row["span_id"]) if row["span_id"] else None,
+        attributes=attributes(row["attributes"]),
+    )

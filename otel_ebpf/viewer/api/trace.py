@@ -1,0 +1,107 @@
+"""One trace, one span: everything that is stored of them."""
+
+from __future__ import annotations
+
+from otel_ebpf.viewer.api.answers import KINDS, STATUSES, Event, Gap, Span, SpanLink, Trace
+from otel_ebpf.viewer.api.ask import Ask, NotFound
+from otel_ebpf.viewer.api.gaps import gaps
+from otel_ebpf.viewer.api.logs import logs_of_trace
+from otel_ebpf.viewer.api.values import Row, attributes, listed, ms, span_id, text, trace_id, whole
+from otel_ebpf.viewer.api.window import Window
+from otel_ebpf.viewer.contract import Reader
+
+SPANS = 10_000
+"""Of one trace; what is more is counted as a gap."""
+_LOW = (1 << 64) - 1
+_SPANS = f"""
+SELECT spans.*, resources.attributes AS resource_attributes
+FROM (SELECT * FROM spans WHERE trace_low = ? AND trace_high = ?{{which}} ORDER BY start LIMIT {SPANS}) spans
+LEFT JOIN resources ON resources.id = spans.resource ORDER BY spans.start
+"""
+
+
+def trace(ask: Ask) -> Trace:
+    """GET /traces/ID"""
+    number = ask.given.sure("id")
+    rows = spans_of(ask.reader, number)
+    if not rows:
+        raise NotFound(f"trace {number:032x}: not found; it may be older than what is kept")
+    window = Window(whole(rows[0]["start"]), max(whole(row["start"]) + whole(row["duration"]) for row in rows) + 1)
+    found = gaps(ask.reader, window)
+    if len(rows) == SPANS:
+        found += _rest(ask.reader, number, window)
+    return Trace(
+        trace_id=f"{number:032x}",
+        spans=[as_span(row) for row in rows],
+        logs=logs_of_trace(ask.reader, number),
+        gaps=found,
+    )
+
+
+def span(ask: Ask) -> Span:
+    """GET /traces/ID/spans/ID"""
+    number, wanted = ask.given.sure("id"), ask.given.sure("span")
+    rows = ask.reader.rows(_SPANS.format(which=" AND span_id = ?"), [number & _LOW, number >> 64, wanted])
+    if not rows:
+        raise NotFound(f"span {wanted:016x} of trace {number:032x}: not found")
+    return as_span(rows[0])
+
+
+def spans_of(reader: Reader, number: int) -> list[Row]:
+    """The trace's spans in order of time, at most SPANS."""
+    return reader.rows(_SPANS.format(which=""), [number & _LOW, number >> 64])
+
+
+def _rest(reader: Reader, number: int, window: Window) -> list[Gap]:
+    sql = "SELECT count(*) AS spans FROM spans WHERE trace_low = ? AND trace_high = ?"
+    rest = whole(reader.rows(sql, [number & _LOW, number >> 64])[0]["spans"]) - SPANS
+    if rest <= 0:
+        return []
+    return [
+        Gap(
+            what="spans of this trace",
+            reason=f"only the first {SPANS} are shown",
+            count=rest,
+            since=ms(window.start),
+            until=ms(window.end),
+        )
+    ]
+
+
+def as_span(row: Row) -> Span:
+    """A row of `spans`, with the resource's attributes, as the API tells it."""
+    parent = whole(row["parent_id"])
+    return Span(
+        trace_id=trace_id(row),
+        span_id=span_id(row["span_id"]),
+        parent_id=span_id(parent) if parent else None,
+        service=text(row["service"]),
+        name=text(row["name"]),
+        kind=KINDS[min(whole(row["kind"]), 5)],
+        start=ms(row["start"]),
+        duration=ms(row["duration"]),
+        status=STATUSES[min(whole(row["status"]), 2)],
+        message=text(row["message"]),
+        scope=text(row["scope"]),
+        attributes=attributes(row["attributes"]),
+        resource=attributes(row["resource_attributes"]),
+        events=[_event(one) for one in listed(row["events"])],
+        links=[_link(one) for one in listed(row["links"])],
+    )
+
+
+def _event(one: dict[str, object]) -> Event:
+    time = text(one.get("time"))
+    return Event(
+        time=ms(int(time)) if time.isdecimal() else 0.0,
+        name=text(one.get("name")),
+        attributes=attributes(one.get("attributes")),
+    )
+
+
+def _link(one: dict[str, object]) -> SpanLink:
+    return SpanLink(
+        trace_id=text(one.get("trace_id")),
+        span_id=text(one.get("span_id")),
+        attributes=attributes(one.get("attributes")),
+    )
