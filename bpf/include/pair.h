@@ -124,7 +124,7 @@ static __always_inline void begin_request(struct conn *c, struct payload *p, str
 		x->cause = only_request(t, &x->flags);
 		if (c->epoll)
 			x->flags |= EXCHANGE_EPOLL;
-	} else {
+	} else if (!c->paired) { /* a word between relatives (nginx's master to its workers) is seldom answered */
 		open_request(t, x->span_id);
 	}
 }

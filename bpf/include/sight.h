@@ -90,6 +90,13 @@ static __always_inline bool unix_connected_out(struct sock *sk, bool speaks_firs
 	return named == other_named ? speaks_first : other_named;
 }
 
+static __always_inline bool is_socketpair(struct sock *sk)
+{
+	struct unix_sock *u = (void *)sk, *other = (void *)BPF_CORE_READ(u, peer);
+
+	return !BPF_CORE_READ(u, addr) && !(other && BPF_CORE_READ(other, addr));
+}
+
 static __always_inline u64 socket_id(struct sock *sk, bool storage)
 {
 	if (storage)
@@ -114,6 +121,7 @@ static __always_inline void meet(struct conn *c, struct sock *sk, bool storage, 
 	c->ignored = k->tgid == config.agent;
 	if (family == AF_UNIX) {
 		c->client = unix_connected_out(sk, send);
+		c->paired = is_socketpair(sk);
 	} else {
 		read_addresses(k, sk);
 		c->client = protocol == IPPROTO_UDP ? k->remote_port != 0 : connected_out(sk);

@@ -43,6 +43,7 @@ struct conn {
 	u8 changed; /* announce again */
 	u8 listed;  /* in local_ends */
 	u8 told;    /* unix: how often the response in progress was sent */
+	u8 paired;  /* unix: neither end has an address (socketpair) */
 };
 
 enum { SLACK = RESPONSE_LARGE / 2 };

@@ -34,7 +34,8 @@ static __always_inline void on_stream(struct conn *c, struct sock *sk, struct th
 		if (!p)
 			lose(LOSS_NO_PAYLOAD_STATE);
 	}
-	if (c->client && !m->send && c->phase == REQUEST && (c->x.n < 2 || !(c->x.n & 63)))
+	/* More often while it is young: some clients wait by epoll until they are connected, and block from then on. */
+	if (c->client && !m->send && c->phase == REQUEST && (!(c->x.n & (c->x.n - 1)) || !(c->x.n & 63)))
 		c->epoll = in_epoll(sk);
 	on_message(c, p, t, m, storage);
 	if (tcp) {

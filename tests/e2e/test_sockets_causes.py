@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Callable
 
@@ -135,3 +136,44 @@ def test_a_request_that_its_client_gave_up_is_open_no_longer(capture: Capture) -
         (call,), _ = capture.ends(port_of(back))
     assert call.cause == requests[1].span_id
     assert not call.has(Flag.MANY)
+
+
+def test_a_word_from_a_relative_over_a_socketpair_is_no_open_request(capture: Capture) -> None:
+    """As nginx's master tells its workers of each other."""
+    ours, theirs = socket.socketpair()
+
+    def work(connection: socket.socket, call: Callable[[], object]) -> None:
+        theirs.recv(100)
+        receive(connection, 7)
+        call()
+        connection.sendall(b"response")
+
+    ours.sendall(b"another worker")
+    request, (call,) = _serve_and_call(capture, work, 1)
+    ours.close()
+    theirs.close()
+    assert call.cause == request.span_id
+    assert not call.has(Flag.MANY)
+
+
+def test_a_client_that_waited_by_epoll_until_it_was_connected_is_no_event_loop(capture: Capture) -> None:
+    """As psycopg does: it logs in by epoll, and blocks from then on."""
+    with listening() as back:
+
+        def serve() -> None:
+            answering(3, b"answer")(back.accept()[0])
+
+        def ask() -> None:
+            with connect(back) as upstream:
+                with select.epoll() as waiting:
+                    waiting.register(upstream, select.EPOLLIN)
+                    asking(b"ask", 6, times=2)(upstream)
+                asking(b"ask", 6, times=6)(upstream)
+
+        client, server = Process(ask), Process(serve)
+        client.end()
+        server.end()
+        calls, _ = capture.ends(port_of(back), 8)
+    looping = [call.has(Flag.EPOLL) for call in sorted(calls, key=lambda call: call.t_req)]
+    assert looping[:2] == [True, True]
+    assert not any(looping[4:])
