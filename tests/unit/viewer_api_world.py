@@ -19,8 +19,8 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
+from otel_ebpf.viewer.api import jaeger
 from otel_ebpf.viewer.api.feed import Feed
-from otel_ebpf.viewer.api.jaeger import jaeger_routes
 from otel_ebpf.viewer.api.routing import routes
 from otel_ebpf.viewer.api.sources import ProcessStatus
 from otel_ebpf.viewer.decode.context import Context
@@ -74,7 +74,7 @@ class World:
     def client(self) -> TestClient:
         """Speaks to the API as a browser would."""
         live = routes(self.database, Status(), self.feed)
-        app = Starlette(routes=[Mount("/api/v1", routes=live), Mount("/api", routes=jaeger_routes(self.database))])
+        app = Starlette(routes=[Mount("/api/v1", routes=live), Mount("/api", routes=jaeger.routes(self.database))])
         return TestClient(app)
 
     def span(

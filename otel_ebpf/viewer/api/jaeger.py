@@ -80,8 +80,8 @@ class Query:
         return Window(start, end)
 
 
-def jaeger_routes(reader: Reader) -> list[Route]:
-    """For /api: `Mount("/api", routes=jaeger_routes(reader))`."""
+def routes(reader: Reader) -> list[Route]:
+    """For /api: `Mount("/api", routes=jaeger.routes(reader))`."""
     limiter = anyio.CapacityLimiter(QUESTIONS)
 
     def handler(work: Callable[[Query], object]) -> Callable[[Request], Awaitable[Response]]:
