@@ -34,7 +34,7 @@ export function answer(scenario, world, path, query, now = Date.now()) {
     traces: () => {
       if (!rest.length) return { ...summaries(world, start, end, query), gaps };
       const trace = traceById(world, rest[0], now);
-      return trace && { ...trace, logs: logs(world, trace, start, end).slice(0, 6), gaps };
+      return trace && { ...trace, logs: trace.logs ?? logs(world, trace, start, end).slice(0, 6), gaps };
     },
     logs: () => ({ start, end, logs: logs(world, null, start, end), complete: true }),
     attributes: () => (rest.length

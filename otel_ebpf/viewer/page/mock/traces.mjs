@@ -1,6 +1,7 @@
 // Traces of the mock's world: every call of a topology, from the outside inwards.
 
 import { hash, wave } from "./series.mjs";
+import { SPECIAL, specialById } from "./special.mjs";
 import { random } from "./topology.mjs";
 
 const hex = (draw, length) => Array.from({ length }, () => Math.floor(draw() * 16).toString(16)).join("");
@@ -27,7 +28,7 @@ export function traceOf(world, n, start) {
     let client = null;
     if (!outsideClient) {
       client = { ...common, span_id: hex(draw, 16), parent_id: above, service: edge.client, name: operation, kind: edge.system === "rabbitmq" ? "producer" : "client", start: at, duration: own, status: failed ? "error" : "unset", events: [],
-        attributes: { "server.address": edge.server, ...(server.kind === "database" ? { "db.system.name": edge.system, "db.query.text": `${operation} WHERE id = $1` } : { "http.request.method": operation.split(" ")[0], "http.response.status_code": failed ? 503 : 200 }), "otel_ebpf.link": "thread", "otel_ebpf.link.confidence": 0.98 },
+        attributes: { "server.address": edge.server, ...(server.kind === "database" ? { "db.system.name": edge.system, "db.query.text": `${operation} WHERE id = $1` } : { "http.request.method": operation.split(" ")[0], "http.response.status_code": failed ? 503 : 200 }), "otel_ebpf.link.method": "thread-alone", "otel_ebpf.link.confidence": 0.98 },
         resource: { "service.name": edge.client } };
       spans.push(client);
       above = client.span_id;
@@ -37,7 +38,7 @@ export function traceOf(world, n, start) {
     if (server?.kind === "service") {
       const span = { ...common, span_id: hex(draw, 16), parent_id: above, service: edge.server, name: operation, kind: "server", start: began, duration: own * 0.9, status: failed ? "error" : "unset",
         events: failed ? [{ time: began + own * 0.8, name: "exception", attributes: { "exception.type": "TimeoutError", "exception.message": "the payment took too long" } }] : [],
-        attributes: { "http.request.method": operation.split(" ")[0], "http.route": operation.split(" ")[1] ?? "", "url.path": "/products/<script>alert(1)</script>", "http.response.status_code": failed ? 503 : 200, "otel_ebpf.link": "headers", "otel_ebpf.link.confidence": 1 },
+        attributes: { "http.request.method": operation.split(" ")[0], "http.route": operation.split(" ")[1] ?? "", "url.path": "/products/<script>alert(1)</script>", "http.response.status_code": failed ? 503 : 200, "otel_ebpf.link.method": above === parent ? "traceparent" : "connection" },
         resource: { "service.name": edge.server, ...server.attributes, "process.runtime.name": "cpython" } };
       spans.push(span);
       let cursor = began + own * 0.08;
@@ -64,14 +65,18 @@ export function summaries(world, start, end, query) {
   const wanted = { service: query.get("service") ?? query.get("server"), operation: query.get("operation"), client: query.get("client"), status: query.get("status") };
   const least = Number(query.get("min_ms") ?? 0);
   const most = Number(query.get("max_ms") ?? Infinity);
+  const attrs = query.getAll("attr").map((pair) => [pair.slice(0, pair.indexOf("=")), pair.slice(pair.indexOf("=") + 1)]);
   const found = [];
-  for (let slot = slotOf(end); slot >= slotOf(start) && found.length < (slowest ? 4 : 1) * limit && slotOf(end) - slot < 3000; slot -= 1) {
-    const trace = traceOf(world, slot, slot * 1000 + 1000 * (wave("t", slot * 1000) % 1));
+  const look = (trace) => {
     const fits = trace.spans.filter((span) => (!wanted.service || span.service === wanted.service || span.attributes["server.address"] === wanted.service)
       && (!wanted.client || span.service === wanted.client || trace.spans.some((one) => one.service === wanted.client && one.span_id === span.parent_id))
       && (!wanted.operation || span.name === wanted.operation) && (wanted.status !== "error" || span.status === "error") && (wanted.status !== "ok" || span.status !== "error")
-      && span.duration >= least && span.duration <= most);
+      && attrs.every(([key, value]) => String(span.attributes[key] ?? span.resource[key]) === value) && span.duration >= least && span.duration <= most);
     if (fits.length) found.push(summary(trace, fits));
+  };
+  if (world.edges.length) for (const trace of Object.values(SPECIAL).reverse()) if (trace.spans[0].start >= start && trace.spans[0].start < end) look(trace);
+  for (let slot = slotOf(end); world.edges.length && slot >= slotOf(start) && found.length < (slowest ? 4 : 1) * limit + 1 && slotOf(end) - slot < 3000; slot -= 1) {
+    look(traceOf(world, slot, slot * 1000 + 1000 * (wave("t", slot * 1000) % 1)));
   }
   if (slowest) found.sort((one, other) => other.matched.duration - one.matched.duration);
   return { start, end, traces: found.slice(0, limit), complete: found.length <= limit, gaps: [] };
@@ -89,6 +94,9 @@ function summary(trace, fits) {
 
 /** A trace by its id, of those of the last hour. */
 export function traceById(world, id, now) {
+  const special = specialById(id);
+  if (special) return special;
+  if (!world.edges.length) return null;
   for (let slot = slotOf(now) + 2; slot > slotOf(now) - 3600; slot -= 1) {
     if (random(slot * 7919 + 13)() * 16 >> 0 !== parseInt(id[0], 16)) continue; // the id's first digit is the first draw
     const trace = traceOf(world, slot, slot * 1000 + 1000 * (wave("t", slot * 1000) % 1));
@@ -97,12 +105,15 @@ export function traceById(world, id, now) {
   return null;
 }
 
+/** Live lines: both ends of each call, as the agent sends them. */
 export function liveSpans(world, now, count) {
   const draw = random(hash(String(now)));
   return Array.from({ length: count }, () => {
     const edge = world.edges[Math.floor(draw() ** 2 * world.edges.length)];
     const failed = draw() < edge.errors;
-    return { time: now - draw() * 500, service: edge.client, kind: "client", peer: edge.server, system: edge.system, what: edge.operations[Math.floor(draw() * edge.operations.length)],
-      status: failed ? "503" : "200", failed, duration: edge.p50 * (0.5 + draw()), link: "thread", trace_id: hex(draw, 32), span_id: hex(draw, 16) };
+    const serves = draw() < 0.4;
+    const service = serves ? edge.server : edge.client;
+    return { time: now - draw() * 500, service, kind: serves ? "server" : "client", peer: serves ? edge.client : edge.server, system: edge.system, what: edge.operations[Math.floor(draw() * edge.operations.length)],
+      status: edge.system === "http" ? (failed ? "503" : "200") : failed ? "ERR" : "OK", failed, duration: edge.p50 * (0.5 + draw()), link: serves ? "connection" : ["thread-alone", "thread-response", ""][Math.floor(draw() * 3)], trace_id: draw() < 0.5 ? Object.values(SPECIAL)[0].trace_id : hex(draw, 32), span_id: hex(draw, 16) };
   }).sort((one, other) => one.time - other.time);
 }

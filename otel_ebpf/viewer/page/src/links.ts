@@ -1,0 +1,44 @@
+// How a span's parent was found (`otel_ebpf.link.method`), in words.
+
+import type { Span } from "./api";
+import { percent } from "./format";
+
+interface Method { short: string; means: string }
+
+const METHODS = new Map<string, Method>(Object.entries({
+  traceparent: { short: "w3c", means: "The request carried W3C trace context (traceparent): the caller's own word." },
+  b3: { short: "b3", means: "The request carried B3 headers: the caller's own word." },
+  jaeger: { short: "uber", means: "The request carried an uber-trace-id header: the caller's own word." },
+  connection: { short: "conn", means: "The parent is the client span at the other end of the same connection, on this host. Certain." },
+  "thread-response": { short: "resp", means: "The blocking thread that sent this request also wrote the response of the parent." },
+  "thread-alone": { short: "alone", means: "The thread that sent this request had exactly one request open: the parent. Wrong only if the thread worked for nobody, or for another request." },
+}));
+
+/** All of them, a line each. */
+export const METHOD_LIST = [...METHODS].map(([method, { short, means }]) => `${short} (${method}): ${means}`).join("\n");
+
+export interface LinkInfo { method: string; short: string; means: string; confidence: string; candidates: string }
+
+/** What is known of a link; null: nothing was said (spans of SDKs know their parents). */
+export function linkInfo(span: Pick<Span, "attributes">): LinkInfo | null {
+  const method = span.attributes["otel_ebpf.link.method"];
+  if (typeof method !== "string" || method === "") return null;
+  const confidence = span.attributes["otel_ebpf.link.confidence"];
+  const candidates = span.attributes["otel_ebpf.link.candidates"];
+  return {
+    method,
+    short: shortOf(method),
+    means: meansOf(method),
+    confidence: typeof confidence === "number" ? percent(confidence) : typeof confidence === "string" ? confidence : "",
+    candidates: typeof candidates === "number" || typeof candidates === "string" ? String(candidates) : "",
+  };
+}
+
+/** At most a few letters, as `otel-ebpf tap` has them. */
+export function shortOf(method: string): string {
+  return METHODS.get(method)?.short ?? method.slice(0, 12);
+}
+
+export function meansOf(method: string): string {
+  return METHODS.get(method)?.means ?? "This page does not know the method; see the documentation of the agent that sent the span.";
+}
