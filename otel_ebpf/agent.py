@@ -18,10 +18,12 @@ from otel_ebpf.capture.live import CaptureSettings, LiveSource
 from otel_ebpf.config import Config
 from otel_ebpf.config.otlp import SIGNALS
 from otel_ebpf.control.admin import Admin, Health
+from otel_ebpf.control.embedded import EmbeddedViewer, embedded_viewer
 from otel_ebpf.control.report import report
 from otel_ebpf.control.statistics import Statistics
 from otel_ebpf.control.tables import Sink
 from otel_ebpf.errors import KernelError, UnsupportedError
+from otel_ebpf.model import Resource
 from otel_ebpf.otlp.exporter import Exporter
 from otel_ebpf.otlp.framing import Message
 from otel_ebpf.otlp.metrics import encode as encode_metrics
@@ -66,12 +68,15 @@ class Agent:
             )
         )
         self.sinks: list[Sink] = []
+        self.notes: Sequence[str] = ()
+        """What the operator should know besides what the parts report."""
         self.exporter = Exporter(otlp_settings(config))
         self.pipeline = Pipeline(config, self.source.object.btf.dtype("connection"), self._submit, self.sinks)
         self._metrics_due = time.monotonic() + config.metrics.interval
         self._turned = 0.0
         self._pause = config.kernel.poll
         self._telemetry: Telemetry | None = None
+        self._itself = Resource(config.service.name, ())
         self._poll: select.epoll | None = None
 
     def start(self) -> None:
@@ -81,9 +86,11 @@ class Agent:
         gc.freeze()  # what is there now stays: the collector need not look at it again
         heap.give_back()  # libbpf parsed the kernel's BTF in some 20 MB that are free again
         if self.exporter.exports("metrics"):
-            from otel_ebpf.control.telemetry import Telemetry
+            from otel_ebpf.control.telemetry import Telemetry, own_resource
 
-            self._telemetry = Telemetry(self.config, self.report, lambda message: self._submit("metrics", message))
+            own = own_resource(self.config)
+            self._itself = Resource(self.config.service.name, tuple(own.items()))
+            self._telemetry = Telemetry(self.config, self.report, lambda message: self._submit("metrics", message), own)
         self.health.ready()
 
     def turn(self) -> None:
@@ -127,7 +134,9 @@ class Agent:
 
     def report(self) -> Statistics:
         """What the agent counted so far, in all its parts."""
-        return report(self.source, self.pipeline, self.exporter, self.sinks)
+        found = report(self.source, self.pipeline, self.exporter, self.sinks)
+        found.notes += self.notes
+        return found
 
     def _submit(self, name: str, message: Message) -> None:
         self.exporter.submit(name, message.data, message.items)
@@ -135,8 +144,10 @@ class Agent:
     def _export_metrics(self) -> None:
         if not self.exporter.exports("metrics"):
             return
-        for message in encode_metrics(self.pipeline.durations.collect(clock_offset())):
-            self._submit("metrics", message)
+        pipeline = self.pipeline
+        for collection in (pipeline.durations.collect(clock_offset()), pipeline.graph.collect(self._itself)):
+            for message in encode_metrics(collection):
+                self._submit("metrics", message)
 
 
 def otlp_settings(config: Config) -> OtlpSettings:
@@ -175,7 +186,19 @@ def run(config: Config, sinks: Sequence[Sink] | None = None) -> int:
         signal.signal(number, stop)
     if os.geteuid() != 0:
         raise UnsupportedError("must run as root: loading BPF programs needs it (try `sudo otel-ebpf run`)")
-    agent = Agent(config)
+    with embedded_viewer(config, stopping) as viewer:
+        return _observe(config, sinks, stopping, viewer)
+
+
+def _observe(config: Config, sinks: Sequence[Sink] | None, stopping: int, viewer: EmbeddedViewer | None) -> int:
+    title = ""
+    if viewer is not None:
+        title = f"view: {viewer.page}"
+        print(title, file=sys.stderr, flush=True)
+    agent = Agent(config if viewer is None else viewer.receiving(config))
+    if viewer is not None:
+        agent.pipeline.filter.leave_out(viewer.pid, viewer.ports)
+        agent.notes = viewer.notes
     admin = None
     if config.admin.address != "none":
         admin = Admin(config.admin.address, agent.health, agent.report)
@@ -183,7 +206,7 @@ def run(config: Config, sinks: Sequence[Sink] | None = None) -> int:
     if sinks is None and config.console:
         from otel_ebpf.control.console import open_console
 
-        sinks = [open_console(sys.stdout, agent.report)]
+        sinks = [open_console(sys.stdout, agent.report, title)]
     agent.sinks += sinks or []
     try:
         agent.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +40,7 @@ class Combinations:
         True
         """
         client = spans.kind == _CLIENT
-        of, first = _distinct([client.view(np.uint8), spans.shape, spans.endpoint, spans.resource, spans.link])
+        of, first = distinct_rows([client.view(np.uint8), spans.shape, spans.endpoint, spans.resource, spans.link])
         return cls(
             of,
             (spans.shape[first].astype(np.int64) * 2 + client[first]).tolist(),
@@ -53,7 +54,7 @@ class Combinations:
         return Combinations(self.of[rows], self.side, self.endpoint, self.resource, self.link)
 
 
-def _distinct(columns: list[NDArray[np.uint8] | NDArray[np.int32]]) -> tuple[Index, Index]:
+def distinct_rows(columns: Sequence[NDArray[np.uint8] | NDArray[np.int32]]) -> tuple[Index, Index]:
     """(n,) number of each row's combination of values, and (k,) a row that has it; k > 0 if n > 0."""
     n = len(columns[0])
     code, size = np.zeros(n, np.int64), 1

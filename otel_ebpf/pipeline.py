@@ -1,7 +1,7 @@
 """From what the kernel handed over to export requests: the one place where the stages are put together.
 
-    drain → connections, processes → engine (fields) → resource, endpoint → assembler (traces) → metrics
-          → sampler → sinks (live lines) and encoder → exporter
+    drain → connections, processes → engine (fields) → resource, endpoint → assembler (traces) → service graph
+          → metrics → sampler → sinks (live lines) and encoder → exporter
 
 One direction, whole batches; what is lost in a stage is counted by that stage and gathered here.
 """
@@ -23,6 +23,7 @@ from otel_ebpf.config import Config
 from otel_ebpf.config.otlp import Signal
 from otel_ebpf.control.tables import Sink, Tables, known
 from otel_ebpf.metrics.durations import DurationMetrics
+from otel_ebpf.metrics.graph import ServiceGraph
 from otel_ebpf.metrics.points import Temporality
 from otel_ebpf.model import Flag, Intern, Resource, Spans
 from otel_ebpf.otlp.encoder import SpanEncoder
@@ -31,10 +32,13 @@ from otel_ebpf.otlp.logs import LogEncoder
 from otel_ebpf.protocols import registry
 from otel_ebpf.protocols.base import Fields, Options
 from otel_ebpf.protocols.completion import Completion
+from otel_ebpf.protocols.dns import Dns
 from otel_ebpf.protocols.engine import Engine
+from otel_ebpf.resource.aliases import Aliases
 from otel_ebpf.resource.describe import Describer
 from otel_ebpf.resource.filters import Filter
 from otel_ebpf.resource.host import host_attributes
+from otel_ebpf.resource.peers import PeerNames
 from otel_ebpf.resource.resources import Resources
 from otel_ebpf.tracing.assemble import Assembler
 from otel_ebpf.tracing.bits import SERVER
@@ -98,9 +102,11 @@ class Pipeline:
         self.connections = Connections(connection)
         self.shapes = Intern[Fields](SHAPES)
         self.resource_table = Intern[Resource](RESOURCES)
-        self.endpoints = Endpoints(self.connections)
+        self.peers, aliases = PeerNames(Dns().answers), Aliases(config.peers.aliases)
+        self.endpoints = Endpoints(self.connections, names=self.peers, aliases=aliases)
         options = Options(config.redact.enabled, config.http.routes, config.redact.parameters)
-        self.engine = Engine(self.connections, self.shapes, options)
+        listeners = {Dns.name: self.peers.hear} if config.peers.dns else {}
+        self.engine = Engine(self.connections, self.shapes, options, listeners=listeners)
         self.completion = Completion(self.engine)
         self.resources = Resources(
             self.resource_table,
@@ -121,6 +127,15 @@ class Pipeline:
             temporality=Temporality.preferred(config.metrics.temporality),
             max_series=config.metrics.series,
         )
+        self.graph = ServiceGraph(
+            *tables,
+            aliases=aliases,
+            addresses=config.peers.addresses,
+            temporality=Temporality.preferred(config.metrics.temporality),
+            max_series=config.metrics.series,
+        )
+        has_metrics = "metrics" in config.signals and config.otlp.of("metrics") is not None
+        self._is_graphed = config.metrics.service_graph and has_metrics
         self._tables = tables
         self._encoders = {
             "traces": SpanEncoder(*tables, max_items=config.batch.size),
@@ -138,6 +153,7 @@ class Pipeline:
             self._forgotten = now
             self.connections.forget(now)
         if not drain and not self.assembler.counters.held:
+            self.graph.expire(now)
             self._show(Spans.empty(), clock_offset())
             return
         self.connections.update(drain.connections, now)
@@ -161,6 +177,7 @@ class Pipeline:
         self.stages.end("resource")
         decided = self.assembler.feed(spans, drain.swept, waits)
         self.stages.end("trace")
+        self._graph(decided, drain.swept)
         self.emit(decided)
 
     def finish(self) -> None:
@@ -168,7 +185,14 @@ class Pipeline:
         self.stages.begin()
         decided = self.assembler.flush()
         self.stages.end("trace")
+        self._graph(decided, time.monotonic_ns())
+        self.graph.finish()
         self.emit(decided)
+
+    def _graph(self, decided: Spans, now: int) -> None:
+        if self._is_graphed:
+            self.graph.record(decided, self.assembler.mates, now)
+            self.stages.end("graph")
 
     def emit(self, spans: Spans) -> None:
         """Count, sample, show and encode decided spans."""
@@ -230,6 +254,8 @@ class Pipeline:
             kept = self.filter.mask(spans.tgid, spans.resource, self._server_ports(spans, rows), self.resource_table)
         else:
             kept = self.filter.others(spans.tgid)
+        if self.filter.has_ports:
+            kept &= ~self.filter.reaching(self.connections.table, rows)
         if last.any():
             self.connections.close(rows[last])
         return kept

@@ -1,4 +1,4 @@
-"""The real OpenTelemetry Collector: OTLP in, JSON lines in a file out."""
+"""The real OpenTelemetry Collector: OTLP in, JSON lines in a file out, or metrics of the traces for Prometheus."""
 
 from __future__ import annotations
 
@@ -67,13 +67,16 @@ class Collector:
 
 
 @contextmanager
-def collector() -> Iterator[Collector]:
-    """The small Collector, built at first use (minutes) and kept under .cache."""
+def collector(configuration: str = _CONFIG, **more: object) -> Iterator[Collector]:
+    """The small Collector, built at first use (minutes) and kept under .cache.
+
+    configuration: YAML in which {grpc}, {http}, {folder} and the names of `more` stand for their values.
+    """
     binary = build()
     with scratch() as folder:
         grpc, http = free_port(), free_port()
         config = folder / "config.yaml"
-        config.write_text(_CONFIG.format(grpc=grpc, http=http, folder=folder))
+        config.write_text(configuration.format(grpc=grpc, http=http, folder=folder, **more))
         log = folder / "log"
         with running([str(binary), "--config", str(config)], answers(http), log=log) as process:
             yield Collector(

@@ -90,7 +90,7 @@ def nginx(
         port, path = free_port(), folder / "nginx.sock"
         certificate, key = folder / "cert.pem", folder / "key.pem"
         if tls:
-            _certificate(certificate, key)
+            make_certificate(certificate, key)
             locations += f"ssl_certificate {certificate}; ssl_certificate_key {key};"
         if upstream:
             locations += (
@@ -113,7 +113,8 @@ def nginx(
             yield Web(process.pid, port, folder / "error.log", path if unix else None, certificate if tls else None)
 
 
-def _certificate(certificate: Path, key: Path) -> None:
+def make_certificate(certificate: Path, key: Path) -> None:
+    """A certificate for localhost that vouches for itself, and its key, as PEM files."""
     subprocess.run(
         [
             *(program("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),

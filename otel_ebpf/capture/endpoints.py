@@ -1,12 +1,15 @@
 """The addresses of a connection as attributes, made once per connection and kind of end.
 
-Names: OpenTelemetry semantic conventions, registry groups `server`, `client`, `network`.
+Names: OpenTelemetry semantic conventions, registry groups `server`, `client`, `network`, `service.peer`. A client calls
+its server by the name that it asked for, where the DNS answer was seen (resource/peers.py): that is `server.address`
+then, and `network.peer.address` is the address.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,24 +18,38 @@ from otel_ebpf.capture.connections import Connections
 from otel_ebpf.heap import distinct
 from otel_ebpf.model import Attributes, Endpoint, Intern, Kind
 from otel_ebpf.protocols.memo import hash_rows
+from otel_ebpf.resource.aliases import Aliases
+from otel_ebpf.resource.peers import PeerNames
 
 _TRANSPORTS = {0: "unix", socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp"}
 LIMIT = 65536
+_ALL_BITS = (1 << 64) - 1
 _CLIENT = np.uint8(Kind.CLIENT)
+_MIDSTREAM = 1 << 2
+"""`enum connection_flags` of bpf/include/records.h: nobody knows when it was opened."""
 
 
 class Endpoints:
     """Fills the columns `endpoint` and `peer_port` of a batch from its connections.
 
     table: Intern[Endpoint], shared with the encoder. Bounded: what was not asked for longest goes, and is made again.
+    names, aliases: of the peers; None: they have none.
     """
 
-    def __init__(self, connections: Connections, limit: int = LIMIT) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        limit: int = LIMIT,
+        names: PeerNames | None = None,
+        aliases: Aliases | None = None,
+    ) -> None:
         self.table = Intern[Endpoint](limit)
         self._connections = connections
+        self._names = names
+        self._aliases = aliases or Aliases()
         self._by_address: dict[int, int] = {}
         self._address_of: dict[int, int] = {}
-        """hash of the addresses → id, and back: connections with equal addresses share their endpoint"""
+        """hash of addresses and name → id, and back: connections that are equal in these share their endpoint"""
         self.table.on_forget.append(self._forget)
 
     def ids(self, rows: NDArray[np.int32], kinds: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -57,17 +74,32 @@ class Endpoints:
         """(n,) ids of ends (row * 2 + 1 for the client's); equal addresses are looked at once."""
         connections = self._connections.table[ends >> 1]
         client = (ends & 1) == 1
-        addresses, first, which = np.unique(_addresses(connections, client), return_index=True, return_inverse=True)
+        names = self._names_of(connections, client)
+        keys = _addresses(connections, client)
+        if names is not None:
+            keys ^= np.fromiter((hash(name) & _ALL_BITS for name in names), np.uint64, len(names))
+        addresses, first, which = np.unique(keys, return_index=True, return_inverse=True)
         numbers = []
         for i, address in zip(first.tolist(), addresses.tolist(), strict=True):
             number = self._by_address.get(address)
             if number is None:
-                number = self.table.id(endpoint(connections[i], bool(client[i])))
+                name = names[i] if names is not None else ""
+                number = self.table.id(endpoint(connections[i], bool(client[i]), name, self._aliases))
                 self._by_address[address] = number
                 self._address_of[number] = address
             numbers.append(number)
         self.table.touch(numbers)
         return np.array(numbers, np.int32)[which]
+
+    def _names_of(self, connections: NDArray[np.void], client: NDArray[np.bool_]) -> list[str] | None:
+        """What each client end calls its server; None if nothing is known of anybody."""
+        if not self._names:
+            return None
+        names = [""] * len(connections)
+        for i in (client & ((connections["flags"] & _MIDSTREAM) == 0)).nonzero()[0].tolist():
+            one = connections[i]
+            names[i] = self._names.find(int(one["tgid"]), _address(one["remote"]), opened=int(one["t_open"]))
+        return names
 
     def _forget(self, number: int) -> None:
         column = self._connections.endpoint
@@ -87,8 +119,8 @@ def _addresses(connections: NDArray[np.void], client: NDArray[np.bool_]) -> NDAr
     return hash_rows(words)
 
 
-def endpoint(connection: np.void, client: bool) -> Endpoint:
-    """The attributes of one end.
+def endpoint(connection: np.void, client: bool, name: str = "", aliases: Aliases | None = None) -> Endpoint:
+    """The attributes of one end. name: by which a client knows its server, if that is more than an address.
 
     >>> endpoint(connection, client=True).unless_addressed
     (('server.address', '127.0.0.1'), ('server.port', 5432))
@@ -103,13 +135,21 @@ def endpoint(connection: np.void, client: bool) -> Endpoint:
         always.append(("network.peer.address", remote))
         if not client:
             always.append(("client.address", remote))
-    server, port = (remote, connection["remote_port"]) if client else (local, connection["local_port"])
+    server, port = (name or remote, connection["remote_port"]) if client else (local, connection["local_port"])
+    alias = aliases.find(int(port) if client else 0, name, remote) if aliases else ""
+    if alias:
+        always.append(("service.peer.name", alias))
     named: Attributes = (("server.address", server), ("server.port", int(port))) if server else ()
     return Endpoint(tuple(always), named)
 
 
 def _address(raw: NDArray[np.uint8]) -> str:
     """Text of an IPv6 or v4-mapped address; "" for the unspecified one."""
-    address = ipaddress.IPv6Address(raw.tobytes())
+    return _text(raw.tobytes())
+
+
+@lru_cache(4096)
+def _text(raw: bytes) -> str:
+    address = ipaddress.IPv6Address(raw)
     mapped = address.ipv4_mapped or address
     return "" if mapped.is_unspecified else str(mapped)

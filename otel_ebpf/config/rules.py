@@ -1,4 +1,4 @@
-"""Rules of the configuration that speak of processes: what they are called, and which of them are observed."""
+"""Rules of the configuration: what processes and their peers are called, and which processes are observed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 from otel_ebpf.config.keys import key
 from otel_ebpf.config.kinds import Scalar, Text
+from otel_ebpf.config.peerpattern import pattern_of
 
 
 class Ports(Scalar[tuple[tuple[int, int], ...]]):
@@ -26,6 +27,18 @@ class Ports(Scalar[tuple[tuple[int, int], ...]]):
 
     def show(self, value: tuple[tuple[int, int], ...]) -> str:
         return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in value)
+
+
+class PeerPattern(Scalar[str]):
+    """Who a peer alias is for; see `config.peerpattern`, which reads it."""
+
+    expected = (
+        "an address, a network or a glob of names like '10.0.0.0/8', '*.stripe.com', 'db:5432' or '[fd00::/8]:80'"
+    )
+
+    def parse(self, text: str) -> str:
+        pattern_of(text)
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,23 @@ class Match:
     def __post_init__(self) -> None:
         if not (self.executable or self.container or self.service or self.port):
             raise ValueError("one of executable, container, service, port is needed")
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAlias:
+    """What the other end of a connection is called; the first alias that fits wins."""
+
+    address: str = key(
+        PeerPattern(),
+        "",
+        "its address or network ('10.0.0.0/8'), or a glob of its name ('*.stripe.com'); with ':port' if that matters",
+    )
+    name: str = key(Text(), "", "what it is called in the service graph, and as `service.peer.name` of spans")
+
+    def __post_init__(self) -> None:
+        for what in ("address", "name"):
+            if not getattr(self, what):
+                raise ValueError(f"{what}: is missing")
 
 
 def fits(pattern: str, text: str) -> bool:

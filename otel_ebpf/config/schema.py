@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from otel_ebpf.config.keys import Records, group, key
 from otel_ebpf.config.kinds import Address, Choice, Duration, Flag, KeyValues, Listing, Pairs, Size, Text, Whole
 from otel_ebpf.config.otlp import SIGNALS, Otlp
-from otel_ebpf.config.rules import Match, ServiceRule
+from otel_ebpf.config.rules import Match, PeerAlias, ServiceRule
 from otel_ebpf.tracing.sampling import NAMES as SAMPLERS
 
 _RING = Size(least=4096, most=1 << 30, power_of_two=True)
@@ -20,6 +20,23 @@ class Admin:
     """The agent's own HTTP endpoint."""
 
     address: str = key(Address(), "127.0.0.1:8894", "where /readyz, /healthz and /metrics are served")
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """The page that `otel-ebpf run` serves of what it observes: `otel-ebpf view`, started with it and ended with it."""
+
+    enabled: str = key(
+        Choice("auto", "always", "never"),
+        "auto",
+        "auto: where there is a live view, unless something is exported; always: unless something is exported",
+    )
+    listen: str = key(Address(), "127.0.0.1:8890", "where the page is; another port is taken if this one is in use")
+    store: str | None = key(
+        Text(), None, "folder in which data is kept; default: /var/lib/otel-ebpf, as of `otel-ebpf view`"
+    )
+    keep: float = key(Duration(least=60, most=366 * 86400), 86400.0, "how long data is kept")
+    size: int = key(Size(least=16 << 20, most=1 << 44), 2 << 30, "how much data is kept; the oldest goes first")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +135,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Duration histograms."""
+    """Duration histograms and the service graph."""
 
     interval: float = key(
         Duration(least=0.1, most=3600), 10.0, "between two exports", env="OTEL_METRIC_EXPORT_INTERVAL"
@@ -139,6 +156,29 @@ class Metrics:
         "trace_based",
         "trace_based: of sampled requests",
         env="OTEL_METRICS_EXEMPLAR_FILTER",
+    )
+    service_graph: bool = key(
+        Flag(),
+        True,
+        "metrics of who calls whom, traces_service_graph_*; to be turned off where Tempo or the Collector makes them "
+        "of the same traces, since everything would be counted twice",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """What the other ends of connections are called that are no observed processes of this host."""
+
+    aliases: tuple[PeerAlias, ...] = key(
+        Records(PeerAlias), (), "names for addresses, networks and host names; the first that fits wins"
+    )
+    dns: bool = key(
+        Flag(), True, "call a server by the name for which its client got the address, where the DNS answer was seen"
+    )
+    addresses: int = key(
+        Whole(0, 1 << 16),
+        200,
+        'the most clients that the service graph names by their address; further ones are "user", and counted',
     )
 
 
@@ -212,10 +252,12 @@ class Config:
     metrics: Metrics = group(Metrics)
     resource: ResourceKeys = group(ResourceKeys)
     filter: FilterKeys = group(FilterKeys)
+    peers: Peers = group(Peers)
     http: Http = group(Http)
     redact: Redact = group(Redact)
     hold: Hold = group(Hold)
     kernel: Kernel = group(Kernel)
+    viewer: Viewer = group(Viewer)
     admin: Admin = group(Admin)
     service: Service = group(Service)
     log: Log = group(Log)
@@ -230,3 +272,9 @@ class Config:
     def console(self) -> bool:
         """Whether the live view is shown."""
         return self.output == "console" or (self.output == "auto" and not self.exports)
+
+    @property
+    def embeds_viewer(self) -> bool:
+        """Whether a viewer is started with the agent."""
+        enabled = self.viewer.enabled
+        return bool(self.signals) and not self.exports and (enabled == "always" or (enabled == "auto" and self.console))

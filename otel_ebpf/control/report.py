@@ -67,10 +67,23 @@ def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:
         ("held_too_many", traced.overflow),
     ):
         found.add("otel_ebpf.losses", count, "tracing", reason)
+    graph, peers = pipeline.graph, pipeline.peers
+    for where, reason, count in (
+        ("metrics", "too_many_series", pipeline.durations.overflowed),
+        ("service_graph", "too_many_edges", graph.series.overflowed),
+        ("service_graph", "server_end_late", graph.already_counted),
+        ("service_graph", "waiting_too_many", graph.waiting.hurried),
+        ("service_graph", "too_many_addresses", graph.ends.unnamed),
+        ("peers", "too_many_addresses", peers.forgotten),
+    ):
+        found.add("otel_ebpf.losses", count, where, reason)
     for stage, runs in dict(pipeline.stages.runs).items():
         found.add("otel_ebpf.stage.time", pipeline.stages.seconds[stage], stage)
         found.add("otel_ebpf.stage.runs", runs, stage)
     found.add("otel_ebpf.connections", len(pipeline.connections))
     found.add("otel_ebpf.held", traced.held)
+    found.add("otel_ebpf.graph.edges", len(graph.series))
+    found.add("otel_ebpf.graph.waiting", len(graph.waiting))
+    found.add("otel_ebpf.peers.addresses", len(peers))
     if counts["excluded"]:
         found.notes.append(f"{counts['excluded']} exchanges are excluded by the filter")

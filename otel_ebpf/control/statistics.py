@@ -112,6 +112,19 @@ INSTRUMENTS = {
         Instrument("otel_ebpf.queue.length", "updowncounter", "{item}", "Items that wait for export", (_SIGNAL,)),
         Instrument("otel_ebpf.connections", "updowncounter", "{connection}", "Connection ends that the agent knows"),
         Instrument("otel_ebpf.held", "updowncounter", "{span}", "Spans that wait until their parent is known"),
+        Instrument("otel_ebpf.graph.edges", "updowncounter", "{edge}", "Edges of the service graph"),
+        Instrument(
+            "otel_ebpf.graph.waiting",
+            "updowncounter",
+            "{exchange}",
+            "Client ends that wait for the server's end to count the edge once",
+        ),
+        Instrument(
+            "otel_ebpf.peers.addresses",
+            "updowncounter",
+            "{address}",
+            "Addresses whose names are known from DNS answers, by process and for the host",
+        ),
         Instrument("process.cpu.time", "counter", "s", "CPU time of the agent", (_MODE,)),
         Instrument("process.memory.usage", "updowncounter", "By", "Resident memory of the agent"),
         Instrument(

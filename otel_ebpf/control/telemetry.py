@@ -15,7 +15,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from otel_ebpf import __version__
@@ -38,9 +38,14 @@ class Telemetry:
     """Exports every `config.metrics.interval` until `close`."""
 
     def __init__(
-        self, config: Config, statistics: Callable[[], Statistics], submit: Callable[[Message], object]
+        self,
+        config: Config,
+        statistics: Callable[[], Statistics],
+        submit: Callable[[Message], object],
+        resource: Mapping[str, str | int] | None = None,
     ) -> None:
-        """statistics: called from the SDK's thread. submit: takes one `ExportMetricsServiceRequest`, must not block."""
+        """statistics: called from the SDK's thread. submit: takes one `ExportMetricsServiceRequest`, must not block.
+        resource: what `own_resource` gave, if others shall have the same."""
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
         from opentelemetry.sdk.resources import Resource
@@ -50,7 +55,7 @@ class Telemetry:
         self._taken = float("-inf")
         exporter = _exporter(submit, temporalities(config.metrics.temporality))
         reader = PeriodicExportingMetricReader(exporter, export_interval_millis=config.metrics.interval * 1e3)
-        self._provider = MeterProvider([reader], Resource(own_resource(config)), shutdown_on_exit=False)
+        self._provider = MeterProvider([reader], Resource(resource or own_resource(config)), shutdown_on_exit=False)
         meter = self._provider.get_meter(SCOPE, __version__)
         create = {
             "counter": meter.create_observable_counter,

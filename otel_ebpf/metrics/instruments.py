@@ -1,7 +1,8 @@
-"""The duration histograms that we emit, as the semantic conventions define them.
+"""The metrics that we emit of exchanges: duration histograms, as the semantic conventions define them.
 
 Boundaries: docs/http/http-metrics.md, docs/database/database-metrics.md and docs/dns/dns-metrics.md of the semantic
-conventions, each "SHOULD be specified with ExplicitBucketBoundaries of".
+conventions, each "SHOULD be specified with ExplicitBucketBoundaries of". The metrics of the service graph are in the
+form of Grafana Tempo's and the Collector's.
 """
 
 from __future__ import annotations
@@ -27,6 +28,19 @@ class Instrument:
     description: str
     bounds: tuple[float, ...] = HTTP_BOUNDS
     addressed: bool = False
+
+
+GRAPH_BOUNDS = (0.002, 0.004, 0.006, 0.008, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.4, 2.0, 5.0, 10.0, 15.0)
+"""Those of the Collector's service graph connector, so that both can be summed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """One monotonic sum. unit: as in UCUM."""
+
+    name: str
+    description: str
+    unit: str
 
 
 _KNOWN = {

@@ -1,11 +1,11 @@
-"""What a collection of histograms gives: plain points, ready for any encoder."""
+"""What a collection gives: plain points of histograms and sums, ready for any encoder."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
-from otel_ebpf.metrics.instruments import Instrument
+from otel_ebpf.metrics.instruments import Counter, Instrument
 from otel_ebpf.model import Attributes, Resource
 
 
@@ -17,7 +17,7 @@ class Temporality(Enum):
 
     @classmethod
     def preferred(cls, preference: str) -> Temporality:
-        """What a preference means for histograms (metrics/sdk_exporters/otlp.md): "lowmemory" is delta for them.
+        """What a preference means for histograms and counters (metrics/sdk_exporters/otlp.md): "lowmemory" is delta.
 
         >>> Temporality.preferred("lowmemory")
         <Temporality.DELTA: 'delta'>
@@ -41,17 +41,28 @@ class Exemplar:
 
 @dataclass(frozen=True, slots=True)
 class HistogramPoint:
-    """One series at one time. start, time: Unix ns; buckets: one more than the instrument's bounds."""
+    """One series at one time. start, time: Unix ns; buckets: one more than the instrument's bounds; min and max: None
+    where nobody keeps them."""
 
     attributes: Attributes
     start: int
     time: int
     count: int
     sum: float
-    min: float
-    max: float
+    min: float | None
+    max: float | None
     buckets: tuple[int, ...]
     exemplars: tuple[Exemplar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SumPoint:
+    """One series of a counter at one time. start, time: Unix ns."""
+
+    attributes: Attributes
+    start: int
+    time: int
+    value: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,8 @@ class Collection:
 
     temporality: Temporality
     points: dict[Resource, dict[Instrument, list[HistogramPoint]]]
+    sums: dict[Resource, dict[Counter, list[SumPoint]]] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return sum(len(points) for by in self.points.values() for points in by.values())
+        histograms = sum(len(points) for by in self.points.values() for points in by.values())
+        return histograms + sum(len(points) for by in self.sums.values() for points in by.values())

@@ -15,7 +15,7 @@ no application's request; an exchange of several requests gives one row each, co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ from otel_ebpf.protocols.pieces import Pieces, written
 from otel_ebpf.protocols.pipeline import Pipelines
 from otel_ebpf.protocols.repeats import Repeats, Share
 from otel_ebpf.protocols.turns import AMENDMENT, AT_ONCE, Turns, matrix
-from otel_ebpf.protocols.work import Able, Counts, Job
+from otel_ebpf.protocols.work import Able, Counts, Job, Listener
 from otel_ebpf.tracing.context import Remote, remote
 
 _HEAD, _AMENDS = int(Flag.HEAD), int(Flag.AMENDS)
@@ -55,8 +55,11 @@ class Engine:
         shapes: Intern[Fields],
         options: Options,
         modules: Sequence[Protocol] | None = None,
+        listeners: Mapping[str, Listener] | None = None,
     ) -> None:
+        """listeners: who else wants a protocol's exchanges, by its name."""
         self.modules = registry() if modules is None else tuple(modules)
+        self._listeners = {i: heard for i, m in enumerate(self.modules) if (heard := (listeners or {}).get(m.name))}
         names = [module.name for module in self.modules]
         self._counts = Counts(dict.fromkeys(names, 0), dict.fromkeys(names, 0))
         self.pipelines = Pipelines()
@@ -185,6 +188,8 @@ class Engine:
         for index in kinds[2:].nonzero()[0].tolist():
             rows = (protocol == index).nonzero()[0]
             able, batch = self._able[index], self._batch(exchanges, row, rows)
+            if index in self._listeners:
+                self._listeners[index](batch.head, batch.response)
             if able.reader is not None:
                 found.append(self._by_columns(job, able.reader, index, rows, batch))
             else:

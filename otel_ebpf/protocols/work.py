@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from otel_ebpf.model import Exchanges, Intern
 from otel_ebpf.protocols.base import Fields, Options, Protocol
 from otel_ebpf.protocols.extras import Columnar, Completing, Framed, Leave, Leaving, Plural, Reader, Stateful
 from otel_ebpf.protocols.pieces import Pieces
+
+Listener: TypeAlias = Callable[[NDArray[np.void], NDArray[np.uint8]], object]
+"""Takes the heads and the responses of n exchanges, as in `Exchanges`."""
 
 
 @dataclass(frozen=True, slots=True)

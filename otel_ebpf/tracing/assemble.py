@@ -83,6 +83,8 @@ class Assembler:
         self._threads_known_since = 0
         self.confidence: NDArray[np.float32] = np.ones(0, np.float32)
         """(n,) of the links of the rows that were returned last"""
+        self.mates: Rows = np.zeros(0, np.intp)
+        """(n,) for each of these, which other one is the other end of its exchange; NOWHERE: none of them"""
 
     def feed(self, spans: Spans, now: int, waits: NDArray[np.uint64] | None = None) -> Spans:
         """New rows in, decided rows out. waits: (n,) ns for which an amendment of the row (Flag.PARTIAL) is awaited.
@@ -272,6 +274,7 @@ class Assembler:
         pool = self._pool
         rows = released[0] if len(released) == 1 else np.concatenate([np.zeros(0, np.intp), *released])
         self.counters.held = len(pool)
+        self.mates = pool.mates_among(rows)
         if not len(rows):
             self.confidence = pool.confidence[rows]
             self._memory.expire(now)

@@ -142,6 +142,16 @@ class Pool:
         columns = {name: getattr(self.spans, name).take(rows, axis=0) for name in _COLUMNS}
         return Spans(text=self._arena[: self._text_used], **columns)
 
+    def mates_among(self, rows: Rows) -> Rows:
+        """(n,) index in `rows` of each one's mate; NOWHERE where it has none, or one that is not among them."""
+        place = np.full(self.size + 1, NOWHERE, np.intp)  # the last entry: NOWHERE stays NOWHERE
+        place[rows] = np.arange(len(rows))
+        mates: Rows = place[self.mate[rows]]
+        # Of a mate that went before, another row may have the number by now.
+        strange = (mates != NOWHERE) & (mates[mates] != np.arange(len(rows)))
+        mates[strange] = NOWHERE
+        return mates
+
     def duplicate(self, rows: Rows) -> Rows:
         """New rows with all that is known of the given ones, relations and text included."""
         batch = self.copy_of(rows)
