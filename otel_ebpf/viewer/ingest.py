@@ -29,7 +29,7 @@ QUEUE = 32 << 20
 """Bytes of requests that wait; beyond, senders are asked to come again."""
 TRANSACTION = 2 << 20
 """Bytes of requests in one transaction: bounds the memory that their columns take."""
-GATHER = 0.25
+GATHER = 0.1
 """Seconds that a request waits for company when less than a transaction's worth is there."""
 JOIN, KEEP = 1.0, 60.0
 """Seconds between two rounds of making edges, and of looking after age and size."""
