@@ -1,0 +1,294 @@
+// The map on a canvas. Health is colour and shape: an edge with errors is thicker, dashed and carries a mark.
+
+import { errorShare, percent, rate } from "../format";
+import { color } from "../theme";
+import { health, type Health } from "../ui/health";
+import type { Curve, Placed } from "./geometry";
+import type { GraphEdge, GraphNode } from "./graph";
+import { NAME_FONT, nodeNote, NOTE_FONT, nodeTitle, type Scene, textWidth } from "./scene";
+
+export interface Look {
+  scale: number;
+  /** Everything else is dimmed; null: nothing is. */
+  lit: ReadonlySet<string> | null;
+  litEdges: ReadonlySet<string> | null;
+  selected: string | null;
+  hovered: string | null;
+  /** Few enough edges for each to have its numbers written on it. */
+  labels: boolean;
+}
+
+type Context = CanvasRenderingContext2D;
+
+const EDGE_COLOR: Record<Health, string> = { idle: "edge", ok: "edge", warn: "warn", bad: "bad" };
+const DASH: Record<Health, number[]> = { idle: [1, 4], ok: [], warn: [10, 4], bad: [5, 4] };
+
+export function edgeWidth(edge: GraphEdge, topRate: number): number {
+  return 1 + 3.6 * Math.max(0, 1 + Math.log10(Math.max(edge.rate, 1e-9) / topRate) / 3);
+}
+
+function trace(context: Context, curve: Curve): void {
+  const { points } = curve;
+  const [start] = points;
+  if (!start) return;
+  context.moveTo(start.x, start.y);
+  for (let index = 1; index + 2 < points.length; index += 3) {
+    const a = points[index];
+    const b = points[index + 1];
+    const q = points[index + 2];
+    if (a && b && q) context.bezierCurveTo(a.x, a.y, b.x, b.y, q.x, q.y);
+  }
+}
+
+function arrow(context: Context, curve: Curve, size: number): void {
+  const end = curve.points.at(-1);
+  const before = curve.points.at(-2);
+  if (!end || !before) return;
+  const angle = Math.atan2(end.y - before.y, end.x - before.x);
+  const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
+  const at = (along: number, across: number): [number, number] => [end.x + along * cos - across * sin, end.y + along * sin + across * cos];
+  context.moveTo(...at(0, 0));
+  context.lineTo(...at(-size, size * 0.5));
+  context.lineTo(...at(-size, -size * 0.5));
+  context.closePath();
+}
+
+/** Edges of one look in one stroke: a thousand of them are a few dozen of these. */
+export function paintEdges(context: Context, scene: Scene, edges: readonly GraphEdge[], look: Look): void {
+  const batches = new Map<string, { state: Health; width: number; alpha: number; edges: GraphEdge[] }>();
+  const many = edges.length > 160;
+  for (const edge of edges) {
+    const state = health(edge);
+    const width = Math.round(2 * edgeWidth(edge, scene.topRate) + (state === "bad" ? 2 : 0)) / 2;
+    const dimmed = look.litEdges !== null && !look.litEdges.has(edge.id);
+    const calm = many && look.litEdges === null && (state === "ok" || state === "idle");
+    const alpha = dimmed ? 0.08 : calm ? 0.32 : 1;
+    const key = `${alpha}|${state}|${width}`;
+    const batch = batches.get(key) ?? batches.set(key, { state, width, alpha, edges: [] }).get(key);
+    batch?.edges.push(edge);
+  }
+  const order: Health[] = ["idle", "ok", "warn", "bad"];
+  const sorted = [...batches.values()].sort((one, other) => one.alpha - other.alpha || order.indexOf(one.state) - order.indexOf(other.state));
+  const heads = look.scale > 0.3;
+  for (const { state, width, alpha, edges: own } of sorted) {
+    context.globalAlpha = alpha;
+    context.strokeStyle = context.fillStyle = color(EDGE_COLOR[state]);
+    context.lineWidth = width;
+    context.setLineDash(DASH[state]);
+    context.beginPath();
+    for (const edge of own) {
+      const curve = scene.curves.get(edge.id);
+      if (curve) trace(context, curve);
+    }
+    context.stroke();
+    if (!heads || alpha < 0.1) continue;
+    context.beginPath();
+    for (const edge of own) {
+      const curve = scene.curves.get(edge.id);
+      if (curve) arrow(context, curve, 6 + 1.6 * width);
+    }
+    context.fill();
+  }
+  context.globalAlpha = 1;
+  context.setLineDash([]);
+}
+
+/** One edge as the user's: drawn over the others, in the accent's colour. */
+export function paintChosenEdge(context: Context, scene: Scene, edge: GraphEdge): void {
+  const curve = scene.curves.get(edge.id);
+  if (!curve) return;
+  context.strokeStyle = color("accent");
+  context.globalAlpha = 0.25;
+  context.lineWidth = edgeWidth(edge, scene.topRate) + 9;
+  context.beginPath();
+  trace(context, curve);
+  context.stroke();
+  context.globalAlpha = 1;
+}
+
+function mark(context: Context, state: Health, x: number, y: number, size: number): void {
+  context.beginPath();
+  if (state === "warn") {
+    context.moveTo(x, y - size);
+    context.lineTo(x + size, y + size * 0.8);
+    context.lineTo(x - size, y + size * 0.8);
+  } else if (state === "bad") {
+    context.moveTo(x, y - size * 1.15);
+    context.lineTo(x + size * 1.15, y);
+    context.lineTo(x, y + size * 1.15);
+    context.lineTo(x - size * 1.15, y);
+  } else {
+    context.arc(x, y, size * 0.75, 0, 2 * Math.PI);
+  }
+  context.closePath();
+  if (state === "idle") context.stroke();
+  else context.fill();
+}
+
+export function edgeText(edge: GraphEdge): string {
+  const state = health(edge);
+  return state === "warn" || state === "bad" ? `${rate(edge.rate)} · ${percent(errorShare(edge))}` : rate(edge.rate);
+}
+
+/** The size of an edge's label in world units; it stands around the middle of the curve. */
+export function labelSize(edge: GraphEdge): { w: number; h: number } {
+  const state = health(edge);
+  return { w: textWidth(edgeText(edge), NOTE_FONT) + 10 + (state === "warn" || state === "bad" ? 13 : 0), h: 18 };
+}
+
+export function paintEdgeLabel(context: Context, scene: Scene, edge: GraphEdge, look: Look): void {
+  const curve = scene.curves.get(edge.id);
+  const state = health(edge);
+  const unwell = state === "warn" || state === "bad";
+  const lit = look.litEdges === null || look.litEdges.has(edge.id);
+  if (!curve || !lit || !(look.labels || unwell || look.litEdges !== null)) return;
+  const { x, y } = curve.middle;
+  if (!look.labels && look.litEdges === null) { // of many edges the unhealthy ones bear their mark, of constant size
+    context.fillStyle = color(EDGE_COLOR[state]);
+    context.strokeStyle = color("bg");
+    context.lineWidth = 2 / look.scale;
+    mark(context, state, x, y, Math.min(14, 5.5 / look.scale));
+    context.stroke();
+    return;
+  }
+  const { w, h } = labelSize(edge);
+  context.fillStyle = color("bg");
+  context.globalAlpha = 0.92;
+  context.beginPath();
+  context.roundRect(x - w / 2, y - h / 2, w, h, 9);
+  context.fill();
+  context.globalAlpha = 1;
+  let left = x - w / 2 + 5;
+  if (unwell) {
+    context.fillStyle = color(EDGE_COLOR[state]);
+    mark(context, state, left + 5, y, 4.5);
+    left += 13;
+  }
+  context.fillStyle = color(unwell ? EDGE_COLOR[state] : "muted");
+  context.font = NOTE_FONT;
+  context.textBaseline = "middle";
+  context.fillText(edgeText(edge), left, y + 0.5);
+}
+
+function outline(context: Context, node: GraphNode, x: number, y: number, w: number, h: number): void {
+  context.beginPath();
+  if (node.kind === "database") {
+    const lid = 5;
+    context.moveTo(x, y + lid);
+    context.ellipse(x + w / 2, y + lid, w / 2, lid, 0, Math.PI, 2 * Math.PI);
+    context.lineTo(x + w, y + h - lid);
+    context.ellipse(x + w / 2, y + h - lid, w / 2, lid, 0, 0, Math.PI);
+    context.closePath();
+  } else if (node.kind === "messaging") {
+    const cap = 7;
+    context.moveTo(x + cap, y);
+    context.lineTo(x + w - cap, y);
+    context.ellipse(x + w - cap, y + h / 2, cap, h / 2, 0, -Math.PI / 2, Math.PI / 2);
+    context.lineTo(x + cap, y + h);
+    context.ellipse(x + cap, y + h / 2, cap, h / 2, 0, Math.PI / 2, 1.5 * Math.PI);
+    context.closePath();
+  } else if (node.kind === "external") {
+    context.roundRect(x, y, w, h, h / 2);
+  } else {
+    context.roundRect(x, y, w, h, 7);
+  }
+}
+
+/** The line that makes a cylinder of the outline. */
+function rim(context: Context, node: GraphNode, x: number, y: number, w: number, h: number): void {
+  context.beginPath();
+  if (node.kind === "database") context.ellipse(x + w / 2, y + 5, w / 2, 5, 0, 0, Math.PI);
+  else if (node.kind === "messaging") context.ellipse(x + w - 7, y + h / 2, 7, h / 2, 0, Math.PI / 2, 1.5 * Math.PI);
+  else return;
+  context.stroke();
+}
+
+function fitted(text: string, font: string, width: number): string {
+  if (textWidth(text, font) <= width) return text;
+  let length = Math.max(1, Math.floor(text.length * width / textWidth(text, font)));
+  while (length > 1 && textWidth(`${text.slice(0, length)}…`, font) > width) length -= 1;
+  return `${text.slice(0, length)}…`;
+}
+
+export function paintNode(context: Context, placed: Placed & { node: GraphNode }, look: Look): void {
+  const { node, w, h } = placed;
+  const x = placed.x - w / 2;
+  const y = placed.y - h / 2;
+  const state = health(node);
+  const dimmed = look.lit !== null && !look.lit.has(node.id);
+  context.globalAlpha = dimmed ? 0.22 : 1;
+  context.fillStyle = color(node.kind === "external" ? "bg" : "surface");
+  context.lineWidth = state === "bad" ? 2 : 1.25;
+  context.strokeStyle = color(look.hovered === node.id ? "accent" : state === "bad" ? "bad" : state === "warn" ? "warn" : "line-strong");
+  if (node.kind === "group") {
+    outline(context, node, x + 5, y - 5, w, h);
+    context.fill();
+    context.stroke();
+  }
+  if (look.selected === node.id) {
+    context.save();
+    context.strokeStyle = color("accent");
+    context.lineWidth = 3;
+    context.beginPath();
+    context.roundRect(x - 4, y - 4, w + 8, h + 8, node.kind === "external" ? h / 2 + 4 : 11);
+    context.stroke();
+    context.restore();
+  }
+  if (node.kind === "external") context.setLineDash([4, 3]);
+  outline(context, node, x, y, w, h);
+  context.fill();
+  context.stroke();
+  context.setLineDash([]);
+  rim(context, node, x, y, w, h);
+  const inset = node.kind === "external" ? 16 : node.kind === "messaging" ? 14 : 11;
+  const markY = y + (node.kind === "database" ? 20 : 16);
+  context.fillStyle = context.strokeStyle = color(state === "idle" ? "faint" : state);
+  context.lineWidth = 1.5;
+  if (look.scale < 0.55) { // far away: the name alone, as large as the node allows
+    const size = Math.min(20, 9.5 / look.scale);
+    const font = NAME_FONT.replace("12.5px", `${Math.round(size)}px`);
+    mark(context, state, x + inset + 4, placed.y, 6);
+    context.font = font;
+    context.textBaseline = "middle";
+    context.fillStyle = color("text");
+    context.fillText(fitted(nodeTitle(node), font, w - inset - 22), x + inset + 15, placed.y + 1);
+  } else {
+    mark(context, state, x + inset + 4, markY, 4.5);
+    context.textBaseline = "middle";
+    context.font = NAME_FONT;
+    context.fillStyle = color("text");
+    context.fillText(fitted(nodeTitle(node), NAME_FONT, w - inset - 24), x + inset + 14, markY + 0.5);
+    context.font = NOTE_FONT;
+    context.fillStyle = color("muted");
+    context.fillText(fitted(nodeNote(node), NOTE_FONT, w - inset - 10), x + inset, markY + 16.5);
+  }
+  context.globalAlpha = 1;
+}
+
+export function paintHulls(context: Context, scene: Scene, scale: number): void {
+  for (const hull of scene.hulls) {
+    context.fillStyle = color("hull");
+    context.strokeStyle = color("hull-line");
+    context.lineWidth = 1;
+    context.beginPath();
+    context.roundRect(hull.x, hull.y, hull.w, hull.h, 12);
+    context.fill();
+    context.stroke();
+    const size = Math.min(22, Math.max(11.5, 10 / scale));
+    const font = NAME_FONT.replace("12.5px", `${size}px`);
+    context.font = font;
+    context.textBaseline = "middle";
+    context.fillStyle = color("muted");
+    context.fillText(fitted(`${hull.group} · ${hull.nodes.length}`, font, hull.w - 24), hull.x + 14, hull.y + 17);
+  }
+}
+
+/** Everything but what is in `without` (a node that is dragged, and its edges). */
+export function paintAll(context: Context, scene: Scene, look: Look, chosenEdge: GraphEdge | null, without: ReadonlySet<string>): void {
+  const edges = scene.graph?.edges.filter((edge) => !without.has(edge.id)) ?? [];
+  paintHulls(context, scene, look.scale);
+  if (chosenEdge && !without.has(chosenEdge.id)) paintChosenEdge(context, scene, chosenEdge);
+  paintEdges(context, scene, edges, look);
+  for (const edge of edges) paintEdgeLabel(context, scene, edge, look);
+  for (const placed of scene.nodes.values()) if (!without.has(placed.id)) paintNode(context, placed, look);
+}
