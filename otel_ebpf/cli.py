@@ -1,4 +1,4 @@
-"""The `otel-ebpf` command: run, tap, doctor, config.
+"""The `otel-ebpf` command: run, view, query, tap, demo, doctor, config.
 
 Starts fast: what a command needs is imported by that command. Exit codes: 0 fine, 1 cannot run, 2 wrong usage or
 configuration; a user gets one line on stderr, never a traceback (unless `--debug` asks for it).
@@ -26,6 +26,12 @@ _FLAGS = {
     "--output": ("output", "O", "console (live view), none, or auto"),
 }
 """Flags that stand for a key: (key, name of the value, help)."""
+_SWITCHES = {
+    "--viewer": ("viewer.enabled", "always"),
+    "--no-viewer": ("viewer.enabled", "never"),
+    "--no-redact": ("redact.enabled", "false"),
+}
+"""Flags that stand for a key and its value."""
 _EPILOG = """Exit codes: 0 fine, 1 cannot run, 2 wrong usage or configuration.
 `otel-ebpf config reference` lists all keys, their variables and defaults."""
 
@@ -51,9 +57,7 @@ class _SetKey(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         text, flag = str(values), option_string or ""
-        key = _FLAGS[flag][0] if flag in _FLAGS else "redact.enabled"
-        if flag == "--no-redact":
-            text = "false"
+        key, text = _SWITCHES.get(flag) or (_FLAGS.get(flag, ("",))[0], text)
         if flag == "--set":
             key, equals, text = text.partition("=")
             if not equals:
@@ -70,9 +74,12 @@ def build_parser() -> argparse.ArgumentParser:
     keyed.add_argument("--config", metavar="F", help="YAML file (default: $OTEL_EBPF_CONFIG)")
     for flag, (_key, metavar, what) in _FLAGS.items():
         keyed.add_argument(flag, metavar=metavar, help=what, action=_SetKey, default=argparse.SUPPRESS)
-    keyed.add_argument(
-        "--no-redact", nargs=0, action=_SetKey, default=argparse.SUPPRESS, help="show secrets, literals and values"
-    )
+    for flag, what in (
+        ("--viewer", "serve a page of what is observed, even without a live view (viewer.enabled: always)"),
+        ("--no-viewer", "no page (viewer.enabled: never)"),
+        ("--no-redact", "show secrets, literals and values"),
+    ):
+        keyed.add_argument(flag, nargs=0, action=_SetKey, default=argparse.SUPPRESS, help=what)
     keyed.add_argument(
         "--set", metavar="KEY=VALUE", action=_SetKey, default=argparse.SUPPRESS, help="any key of the configuration"
     )
@@ -95,9 +102,17 @@ def build_parser() -> argparse.ArgumentParser:
         return sub
 
     command("run", _run, "observe this host until SIGTERM or SIGINT", keys=True)
+    from otel_ebpf.viewer.options import add_arguments as add_view
+
+    add_view(command("view", _view, "receive OTLP, keep it, and show it as a page", keys=False))
     tap = command("tap", _tap, "the live lines alone", keys=True)
     tap.add_argument("filter", nargs="?", default="", metavar="FILTER", help="e.g. 'service=shop duration>100ms'")
     tap.add_argument("--json", action="store_true", help="one JSON object a line")
+    demo = command("demo", _demo, "a small real shop, observed: page and live map within seconds", keys=False)
+    demo.add_argument("--rate", type=float, default=8.0, metavar="N", help="requests a second (8)")
+    demo.add_argument("--dir", metavar="D", help="where its folder is made, which goes at the end ($TMPDIR or /tmp)")
+    demo.add_argument("--listen", default="127.0.0.1:8890", metavar="H:P", help="where the page is (127.0.0.1:8890)")
+    demo.add_argument("--shop-only", "--no-agent", action="store_true", help="the shop alone, for another agent to see")
     doctor = command("doctor", _doctor, "what this host allows, with the remedy for each no", keys=True)
     doctor.add_argument("--json", action="store_true", help="for machines")
     config = command("config", _config, "the values in effect, and where each came from", keys=True)
@@ -154,11 +169,26 @@ def _run(options: argparse.Namespace) -> int:
     return agent.run(config)
 
 
+def _view(options: argparse.Namespace) -> int:
+    from otel_ebpf.viewer import main as viewer
+
+    return viewer.main(options)
+
+
 def _tap(options: argparse.Namespace) -> int:
     config = _load(options)
     from otel_ebpf.control import tap
 
     return tap.main(config, options.filter, options.json)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from otel_ebpf.demo import main as demo
+
+    folder = Path(options.dir) if options.dir else None
+    return demo.run(demo.Options(options.rate, folder, options.shop_only, options.listen))
 
 
 def _doctor(options: argparse.Namespace) -> int:

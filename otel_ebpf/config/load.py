@@ -16,7 +16,7 @@ from otel_ebpf.config.schema import Config
 from otel_ebpf.errors import ConfigError
 
 PREFIX = "OTEL_EBPF_"
-NOT_KEYS = frozenset({"OTEL_EBPF_CONFIG"})
+NOT_KEYS = frozenset({"OTEL_EBPF_CONFIG", "OTEL_EBPF_VIEW_TOKEN"})
 """Variables with our prefix that are no keys."""
 
 
@@ -165,6 +165,10 @@ def _check_together(config: Config) -> None:
             valid = False
         if not valid:
             raise refuse("sampling.argument", sampling.argument, "a number from 0 to 1")
+    if config.viewer.enabled == "always" and config.exports:
+        raise refuse("viewer.enabled", "always", "possible while something is exported; expected auto or never")
+    if config.viewer.listen == "none":
+        raise refuse("viewer.listen", "none", "an address; for no viewer: viewer.enabled: never, or --no-viewer")
     if config.batch.size > config.batch.queue:
         raise refuse("batch.size", config.batch.size, f"at most batch.queue, which is {config.batch.queue}")
     for signal in SIGNALS:

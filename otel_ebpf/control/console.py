@@ -39,17 +39,20 @@ _PER_SECOND = 100
 """Lines; nobody reads as many."""
 
 
-def open_console(stream: TextIO, statistics: Callable[[], Statistics]) -> Sink:
-    """The live view on a terminal, plain lines elsewhere. statistics: called from another thread, once a second."""
+def open_console(stream: TextIO, statistics: Callable[[], Statistics], title: str = "") -> Sink:
+    """The live view on a terminal, plain lines elsewhere. statistics: called from another thread, once a second.
+
+    title: the live view's first line.
+    """
     if is_terminal(stream):
-        return Console(stream, statistics)
+        return Console(stream, statistics, title)
     return TextSink(stream, pace=Pace())
 
 
 class Console:
     """The live view. It takes the terminal over with the first batch, and gives it back in `close`."""
 
-    def __init__(self, stream: TextIO, statistics: Callable[[], Statistics]) -> None:
+    def __init__(self, stream: TextIO, statistics: Callable[[], Statistics], title: str = "") -> None:
         self._stream = stream
         self._statistics = statistics
         self._columns, self._rows = size_of(stream, _SIZE)
@@ -59,7 +62,7 @@ class Console:
         self._window = Window()
         self._exchanges: deque[Line] = deque(maxlen=_KEPT)
         self._waiting: deque[tuple[Spans, Tables]] = deque()
-        self._view = View(unicode=speaks_unicode(stream))
+        self._view = View(unicode=speaks_unicode(stream), title=title)
         self._skipped = 0
         self._due = 0.0
         self._stop = threading.Event()

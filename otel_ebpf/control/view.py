@@ -29,13 +29,14 @@ WAITING = "waiting: the next HTTP, Redis, PostgreSQL, MySQL or DNS exchange on t
 
 @dataclass(slots=True)
 class View:
-    """One moment. exchanges: lines, the newest last. more: exchanges that got no line."""
+    """One moment. exchanges: lines, the newest last. more: exchanges that got no line. title: the first line, or ""."""
 
     services: Sequence[ServiceRow] = ()
     exchanges: Sequence[Line] = ()
     more: int = 0
     statistics: Statistics = field(default_factory=Statistics)
     unicode: bool = True
+    title: str = ""
 
 
 def frame(view: View, columns: int, rows: int) -> list[Line]:
@@ -45,7 +46,8 @@ def frame(view: View, columns: int, rows: int) -> list[Line]:
     """
     bottom = footer(view, columns)[:rows]
     room = rows - len(bottom)
-    top = table(view.services, columns, min(max(room // 3, 4), room))
+    top: list[Line] = [((fit(view.title, columns), "bold"),)] if view.title and room > 1 else []
+    top += table(view.services, columns, min(max(room // 3, 4), room - len(top)))
     room -= len(top) + 1
     if room < 1:
         return top + bottom

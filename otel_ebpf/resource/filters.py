@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,9 @@ class Filter:
     def __init__(self, include: Sequence[Match] = (), exclude: Sequence[Match] = (), own: int | None = None) -> None:
         self._include = tuple(include)
         self._exclude = tuple(exclude)
-        self._own = np.uint32(os.getpid() if own is None else own)
+        self._own = [np.uint32(os.getpid() if own is None else own)]
+        self._own_ports = np.zeros(0, np.uint16)
+        self._netns = 0
         self._known: dict[int, bool] = {}
 
     def allows(self, resource: Resource, port: int) -> bool:
@@ -41,8 +44,31 @@ class Filter:
 
     def others(self, tgids: NDArray[np.uint32]) -> NDArray[np.bool_]:
         """(n,) which rows are not the agent's own."""
-        others: NDArray[np.bool_] = tgids != self._own
+        others: NDArray[np.bool_] = tgids != self._own[0]
+        for own in self._own[1:]:
+            others &= tgids != own
         return others
+
+    def leave_out(self, tgid: int, ports: Collection[int]) -> None:
+        """Another process that belongs to the agent, and listens on these ports: it and who talks to it from this
+        network namespace (a browser, another program that exports to it) are not observed in that."""
+        self._own.append(np.uint32(tgid))
+        self._own_ports = np.array(sorted(ports), np.uint16)
+        self._netns = Path("/proc/self/ns/net").stat().st_ino
+
+    @property
+    def has_ports(self) -> bool:
+        """Whether `reaching` can be true of anything."""
+        return len(self._own_ports) > 0
+
+    def reaching(self, table: NDArray[np.void], rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """(n,) which connection ends reach one of the agent's own ports. table: of `struct connection`; rows: (n,) in
+        it. A connection within one host has the same address at both ends."""
+        reaching: NDArray[np.bool_] = np.isin(table["remote_port"][rows], self._own_ports)
+        some = reaching.nonzero()[0]
+        ends = table[rows[some]]
+        reaching[some] = (ends["local"] == ends["remote"]).all(axis=1) & (ends["netns"] == self._netns)
+        return reaching
 
     def mask(
         self,
