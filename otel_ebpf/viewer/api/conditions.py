@@ -70,7 +70,9 @@ def add_attribute(found: Conditions, reader: Reader, key: str, value: str) -> No
 
     The stored text is searched for the pair, and only where it is found is it parsed.
     """
-    pairs = [_json(key) + ":" + form for form in _forms(value)]
+    # Without the first quote: DuckDB looks for the first byte first, and these texts are full of quotes; it takes a
+    # third of the time. What is found too much, the exact comparison leaves out.
+    pairs = [_json(key)[1:] + ":" + form for form in _forms(value)]
     pointer = "/" + key.replace("~", "~0").replace("/", "~1")
     holds = " OR ".join(["contains(attributes, ?)"] * len(pairs))
     exact = f"CASE WHEN {holds} THEN json_extract_string(attributes, ?) = ? ELSE false END"

@@ -11,7 +11,8 @@ from otel_ebpf.viewer.api.answers import KINDS, MapEdge, MapNode, Operation, Red
 from otel_ebpf.viewer.api.answers import Services as ServicesAnswer
 from otel_ebpf.viewer.api.ask import Ask, NotFound
 from otel_ebpf.viewer.api.gaps import gaps
-from otel_ebpf.viewer.api.graph import Edge, Graph, Node, graph
+from otel_ebpf.viewer.api.graph import graph
+from otel_ebpf.viewer.api.graph_model import Edge, Graph, Node
 from otel_ebpf.viewer.api.quantiles import BUCKETS, Histograms, histogram, quantile
 from otel_ebpf.viewer.api.resources import by_service, group_of, groupings
 from otel_ebpf.viewer.api.values import ms, text, whole, whole_numbers

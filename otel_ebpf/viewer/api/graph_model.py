@@ -1,0 +1,55 @@
+"""What a service graph is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from otel_ebpf.viewer.api.quantiles import BUCKETS
+
+RANK = {"service": 3, "database": 2, "messaging": 1, "external": 0}
+"""The kinds of nodes; the highest is what a node is if edges disagree, being the most definite."""
+EDGES = 20_000
+"""Of one graph."""
+
+
+def _empty() -> NDArray[np.float64]:
+    return np.zeros(BUCKETS)
+
+
+@dataclass(slots=True)
+class Edge:
+    """Who calls whom. took, server_took: (BUCKETS,) durations at the client's, and at the server's end."""
+
+    client: str
+    server: str
+    connection_type: str = ""
+    client_kind: str = "service"
+    server_kind: str = "service"
+    system: str = ""
+    calls: int = 0
+    failed: int = 0
+    took: NDArray[np.float64] = field(default_factory=_empty)
+    server_took: NDArray[np.float64] = field(default_factory=_empty)
+
+
+@dataclass(slots=True)
+class Node:
+    """Who is called or calls. took: (BUCKETS,) durations of what it serves."""
+
+    name: str
+    kind: str
+    system: str = ""
+    calls: int = 0
+    failed: int = 0
+    took: NDArray[np.float64] = field(default_factory=_empty)
+
+
+@dataclass(slots=True)
+class Graph:
+    """Nodes by name, edges by (client, server)."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    edges: dict[tuple[str, str], Edge] = field(default_factory=dict)
