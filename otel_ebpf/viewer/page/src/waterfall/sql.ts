@@ -1,6 +1,6 @@
 // A query in lines: a break before each clause, outside of quotes and comments. No parser: what it does not know stays.
 
-const LONGEST = 20_000;
+const LONGEST = 8000;
 const CLAUSE = /[ \t]{1,4}(?=(?:FROM|WHERE|GROUP BY|ORDER BY|HAVING|LIMIT|OFFSET|(?:LEFT |RIGHT |FULL |INNER |CROSS |NATURAL )(?:OUTER )?JOIN|(?<!(?:LEFT|RIGHT|FULL|INNER|CROSS|NATURAL|OUTER)[ \t]{1,4})JOIN|VALUES|SET|RETURNING|UNION|ON CONFLICT)\b)/gi;
 const PART = /[ \t]{1,4}(?=(?:AND|OR)\b)/gi;
 const QUOTED = /('(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\$\$[\s\S]*?\$\$|\/\*[\s\S]*?\*\/|--[^\n]*)/;

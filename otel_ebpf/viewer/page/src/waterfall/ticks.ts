@@ -24,3 +24,15 @@ export function logTicks(from: number, to: number): number[] {
   }
   return result;
 }
+
+const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 3e4, 6e4, 12e4, 3e5, 6e5, 9e5, 18e5, 36e5, 72e5, 108e5, 216e5, 432e5, 864e5, 1728e5, 6048e5];
+
+/** Round local times within [from, to] (Unix ms), at most about `wanted` of them. */
+export function timeTicks(from: number, to: number, wanted: number): number[] {
+  const least = (to - from) / Math.max(1, wanted);
+  const step = STEPS.find((one) => one >= least) ?? 6048e5;
+  const zone = new Date(from).getTimezoneOffset() * 60_000;
+  const result: number[] = [];
+  for (let at = Math.ceil((from - zone) / step) * step + zone; at <= to && result.length < 100; at += step) result.push(at);
+  return result;
+}
