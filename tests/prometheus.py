@@ -33,9 +33,9 @@ class Prometheus:
     url: str
     log: Path
 
-    def query(self, expr: str) -> dict[Labels, float]:
-        """An instant query of a vector, now: series → value. BadQuery if it is refused."""
-        found = self._ask("query", query=expr)["result"]
+    def query(self, expr: str, at: float | None = None) -> dict[Labels, float]:
+        """An instant query of a vector, now or at a Unix time: series → value. BadQuery if it is refused."""
+        found = self._ask("query", query=expr, **({} if at is None else {"time": str(at)}))["result"]
         return {tuple(sorted(one["metric"].items())): float(one["value"][1]) for one in found}
 
     def wait(self, expr: str, limit_s: float = 30.0) -> dict[Labels, float]:
