@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from ssl import SSLContext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -21,8 +21,10 @@ HEAD_S = 10.0
 """Longest time for a request's line and headers to come."""
 IDLE_S = 75
 """Longest time between requests: exporters send every few seconds, some every minute."""
-CONNECTIONS = 1000
+CONNECTIONS = 512
+READ_BYTES = 64 << 10
 MAX_HEAD = 32 << 10
+_STREAM_S = 0.5
 _LAST_S = 0.2
 
 
@@ -33,6 +35,13 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
+        if len(self.connections) > CONNECTIONS:
+            # uvicorn's own limit waits for a request: each connection costs a descriptor long before
+            self.transport.abort()
+            return
+        # what is read at once waits in two buffers while the application is busy; asyncio would take 256 KiB
+        if hasattr(transport, "max_size"):
+            transport.max_size = READ_BYTES
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
@@ -77,7 +86,6 @@ class HttpServer:
             log_level=logging.ERROR,
             access_log=False,
             proxy_headers=False,
-            limit_concurrency=CONNECTIONS,
             timeout_keep_alive=IDLE_S,
             h11_max_incomplete_event_size=MAX_HEAD,
         )
@@ -97,9 +105,13 @@ class HttpServer:
         if self._server is None:
             return
         self._server.close()
-        connections, tasks = self._state.connections, self._state.tasks
+        connections, tasks = cast("set[_Protocol]", self._state.connections), self._state.tasks
+        loop = asyncio.get_running_loop()
         for connection in list(connections):
             connection.shutdown()
+            if connection.cycle is not None and connection.cycle.response_started:
+                # an answer that has begun is nearly done, or a stream of events, which never is
+                loop.call_later(min(_STREAM_S, seconds), connection.transport.abort)
         if tasks:
             await asyncio.wait(set(tasks), timeout=seconds)
         for connection in list(connections):

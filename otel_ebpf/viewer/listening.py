@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from otel_ebpf.errors import ConfigError
+from otel_ebpf.viewer.options import GRPC, HTTP, PAGE
 
-PAGE_ADDRESS = "127.0.0.1:8890"
-GRPC_ADDRESS = "127.0.0.1:4317"
-HTTP_ADDRESS = "127.0.0.1:4318"
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:\[\]/]+)):(?P<port>[0-9]{1,5})")
 # RFC 6750 §2.1: what may stand in an Authorization header
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
@@ -35,9 +33,9 @@ class Listening:
     insecure: let anyone in at addresses that are not loopback.
     """
 
-    page: str = PAGE_ADDRESS
-    grpc: str = GRPC_ADDRESS
-    http: str = HTTP_ADDRESS
+    page: str = PAGE
+    grpc: str = GRPC
+    http: str = HTTP
     choose_ports: bool = False
     token: str = ""
     tls_cert: str = ""

@@ -11,6 +11,7 @@ One asyncio loop serves all: waiting requests cost a coroutine each, not a threa
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import threading
 from collections.abc import Coroutine
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
     from otel_ebpf.viewer.http_server import HttpServer
     from otel_ebpf.viewer.receiver.over_http import OtlpHttp
+
+
+_LAST_S = 0.5
 
 
 class Servers:
@@ -56,7 +60,9 @@ class Servers:
 
     @property
     def page_url(self) -> str:
-        """What a browser on this host opens; with the token, which the page then takes out of the address."""
+        """What a browser on this host opens; "" if there is no page. With the token, which the page takes out of it."""
+        if "page" not in self.addresses:
+            return ""
         place = self._places["page"]
         host, _, port = self.addresses["page"].rpartition(":")
         host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
@@ -66,6 +72,7 @@ class Servers:
 
     def start(self) -> None:
         """Bind and serve. ConfigError, UnsupportedError: an address cannot be had; then nothing listens."""
+        _allow_connections()
         bound: dict[str, socket.socket] = {}
         try:
             for name, place in self._places.items():
@@ -154,6 +161,17 @@ class Servers:
         await asyncio.gather(*stopping)
         if self._otlp_http is not None:
             self._otlp_http.close()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=_LAST_S)
+
+
+def _allow_connections() -> None:
+    """Let this process have as many descriptors as it may: the usual 1024 are fewer than the connections allowed."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class _Tls:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from otel_ebpf.viewer.contract import Malformed, Outcome, Refused, Signal
-from otel_ebpf.viewer.receiver.reception import Stranger, TooLarge, TooSlow, Unsupported
+from otel_ebpf.viewer.receiver.reception import Stranger, TooLarge, Unsupported
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
@@ -29,7 +29,7 @@ class Failure:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-_INVALID_ARGUMENT, _DEADLINE_EXCEEDED, _RESOURCE_EXHAUSTED = 3, 4, 8
+_INVALID_ARGUMENT, _RESOURCE_EXHAUSTED = 3, 8
 _UNIMPLEMENTED, _INTERNAL, _UNAVAILABLE, _UNAUTHENTICATED = 12, 13, 14, 16
 
 
@@ -42,8 +42,6 @@ def failure(error: Exception) -> Failure:
         return Failure(503, _UNAVAILABLE, message, error.retry_after)
     if isinstance(error, TooLarge):
         return Failure(413, _RESOURCE_EXHAUSTED, message)
-    if isinstance(error, TooSlow):
-        return Failure(408, _DEADLINE_EXCEEDED, message)
     if isinstance(error, Stranger):
         return Failure(401, _UNAUTHENTICATED, message, headers=((b"www-authenticate", b"Bearer"),))
     if isinstance(error, Unsupported):

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import TypeAlias
 
@@ -23,9 +24,13 @@ from otel_ebpf.viewer.receiver.reception import TooLarge
 
 DEPTH = 64
 """Messages within messages: a request without nested attribute values has 8; protobuf's own parsers stop at 100."""
-VALUES = 1_000_000
-"""Objects, lists and their elements: each costs some 60 bytes while it is converted, whatever it costs on the wire."""
+VALUES = 500_000
+"""Objects, lists and their elements: each costs 80 bytes and more while it is converted, whatever it costs on the wire.
 
+So many are some 7,000 spans.
+"""
+
+_BEGINNING = 100_000
 _HEX_FIELDS = frozenset({"trace_id", "span_id", "parent_span_id"})
 _LABEL_REPEATED = 3  # descriptor.proto
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -44,12 +49,12 @@ def to_protobuf(signal: Signal, data: bytes) -> bytes:
     """
     # counted before anything is made of them; commas within strings count too
     if data.count(b",") + data.count(b"[") + data.count(b"{") > VALUES:
+        with suppress(ValueError):  # its beginning says whether sending less would help
+            _loads(data[:_BEGINNING])
         raise TooLarge(f"more than {VALUES:,} values in JSON: send less at once, or protobuf")
     request = _request_type(signal)
     try:
-        parsed = json.loads(data)
-    except RecursionError:
-        raise Malformed("not OTLP/JSON: nested too deeply") from None
+        parsed = _loads(data)
     except ValueError as error:  # also UnicodeDecodeError, and integers of thousands of digits
         raise Malformed(f"not JSON: {str(error)[:200]}") from None
     try:
@@ -57,6 +62,13 @@ def to_protobuf(signal: Signal, data: bytes) -> bytes:
         return request(**fields).SerializeToString()
     except (TypeError, ValueError, OverflowError) as error:
         raise Malformed(f"not OTLP/JSON: {str(error)[:200]}") from None
+
+
+def _loads(data: bytes) -> object:
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise Malformed("not OTLP/JSON: nested too deeply") from None
 
 
 def _request_type(signal: Signal) -> type[Message]:

@@ -33,7 +33,7 @@ METHODS: dict[str, Signal] = {
     "/opentelemetry.proto.collector.logs.v1.LogsService/Export": "logs",
 }
 _PROFILES = "/opentelemetry.proto.collector.profiles."
-READERS = 8
+READERS = 4
 """Messages that are read at once."""
 MESSAGE_S = 10.0
 """Longest time for one message to come, and for its turn."""

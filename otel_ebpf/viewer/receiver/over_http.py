@@ -18,6 +18,7 @@ from otel_ebpf.viewer.receiver.reception import Reception, Stay, TooLarge, Unsup
 
 PATHS: dict[str, Signal] = {"/v1/traces": "traces", "/v1/metrics": "metrics", "/v1/logs": "logs"}
 PROFILES = "/v1development/profiles"
+_LARGE_JSON = 1 << 20
 _CODINGS = (b"accept-encoding", b"gzip, deflate, identity")
 
 
@@ -89,4 +90,6 @@ class OtlpHttp:
     async def _from_json(self, signal: Signal, request: bytes) -> bytes:
         from otel_ebpf.viewer.receiver.json_form import to_protobuf
 
+        if len(request) >= _LARGE_JSON:
+            self._reception.tidy_later()
         return await asyncio.get_running_loop().run_in_executor(self._converter, to_protobuf, signal, request)

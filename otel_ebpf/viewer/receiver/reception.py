@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from concurrent.futures import Future
 
+from otel_ebpf import heap
 from otel_ebpf.errors import OtelEbpfError
 from otel_ebpf.viewer.contract import Intake, Malformed, Outcome, Refused, Signal
 
@@ -24,6 +25,7 @@ ROOM_REQUESTS = 4096
 RETRY_AFTER_S = 1.0
 ANSWER_S = 60.0
 """Longest wait for the intake; most clients have given up after 10 s."""
+TIDY_BYTES, TIDY_S = 8 << 20, 1.0
 LOG_INTERVAL_S = 30.0
 _LOG = logging.getLogger(__name__)
 
@@ -43,8 +45,11 @@ class TooLarge(OtelEbpfError):
     """413, RESOURCE_EXHAUSTED without RetryInfo: sending it again is of no use, sending less is."""
 
 
-class TooSlow(OtelEbpfError):
-    """408, DEADLINE_EXCEEDED: the request did not come in time."""
+class TooSlow(Refused):
+    """503, UNAVAILABLE: the request did not come in time. (408 would be HTTP's word, but OTLP's clients drop on it.)"""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, RETRY_AFTER_S)
 
 
 class NoRoom(Refused):
@@ -105,13 +110,17 @@ class Stay:
 
 
 class Room:
-    """Bytes and requests under way over all clients; used from any thread."""
+    """Bytes and requests under way over all clients; used from any thread.
+
+    peak: the most bytes since somebody set it to 0.
+    """
 
     def __init__(self, limit_bytes: int = ROOM_BYTES, limit_requests: int = ROOM_REQUESTS) -> None:
         self._limit_bytes, self._limit_requests = limit_bytes, limit_requests
         self._lock = threading.Lock()
         self.bytes = 0
         self.requests = 0
+        self.peak = 0
 
     def enter(self) -> Stay:
         """Room for one more request; Refused if there is none."""
@@ -127,6 +136,7 @@ class Room:
             if self.bytes + count > self._limit_bytes:
                 raise NoRoom(f"requests of {self._limit_bytes >> 20} MiB are waiting")
             self.bytes += count
+            self.peak = max(self.peak, self.bytes)
 
     def give(self, count: int) -> None:
         """One request leaves with so many bytes."""
@@ -150,13 +160,18 @@ class Reception:
         self.rejected = 0
         self._intake = intake
         self._logged = -LOG_INTERVAL_S
+        self._tidying = False
 
     async def hand_in(self, signal: Signal, request: bytes, stay: Stay) -> Outcome:
         """Wait until the request is stored; `stay` leaves when the intake has ended with it.
 
         Malformed, Refused: as the intake says; Refused too if it says nothing in time.
         """
-        future: Future[Outcome] = self._intake.submit(signal, request)
+        try:
+            future: Future[Outcome] = self._intake.submit(signal, request)
+        except BaseException:
+            stay.leave()
+            raise
         future.add_done_callback(lambda _: stay.leave())
         # shielded: a client that hangs up must not cancel what the intake is about to finish
         waiting = asyncio.shield(asyncio.wrap_future(future))
@@ -164,6 +179,8 @@ class Reception:
             outcome = await asyncio.wait_for(waiting, ANSWER_S)
         except asyncio.TimeoutError:
             raise Refused(f"not stored within {ANSWER_S:.0f} s", RETRY_AFTER_S) from None
+        finally:
+            self._look_at_peak()
         self.accepted[signal] += 1
         self.rejected += outcome.rejected
         return outcome
@@ -176,6 +193,21 @@ class Reception:
         if reason == FAULT and now - self._logged >= LOG_INTERVAL_S:
             self._logged = now
             _LOG.error("otlp: a request failed: %s: %s", type(failure).__name__, failure, exc_info=failure)
+        self._look_at_peak()
+
+    def tidy_later(self) -> None:
+        """After something large, give freed memory back: what it left behind is scattered over the heap."""
+        if not self._tidying:
+            self._tidying = True
+            asyncio.get_running_loop().call_later(TIDY_S, self._tidy)
+
+    def _look_at_peak(self) -> None:
+        if self.room.peak >= TIDY_BYTES:
+            self.tidy_later()
+
+    def _tidy(self) -> None:
+        self._tidying, self.room.peak = False, 0
+        heap.give_back()
 
 
 def _reason(failure: Exception) -> str:
