@@ -17,7 +17,7 @@ from otel_ebpf.demo.observer import Observer
 from otel_ebpf.demo.processes import Processes, Stopped, last_words
 from otel_ebpf.demo.progress import Progress
 from otel_ebpf.demo.shop import CALLERS, Shop
-from otel_ebpf.demo.stop import Stop
+from otel_ebpf.demo.stop import SIGNALS, Stop
 from otel_ebpf.errors import ConfigError, UnsupportedError
 
 _TURN_S = 0.5
@@ -70,10 +70,13 @@ def _ending(processes: Processes, progress: Progress) -> Iterator[Processes]:
     try:
         yield processes
     finally:
-        progress.close()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        processes.close(CALLERS)
+        try:
+            progress.close()
+            progress.say("ending", "dim")
+        finally:
+            processes.close(CALLERS)
 
 
 def _await_first_trace(observer: Observer, stop: Stop, progress: Progress) -> None:

@@ -18,7 +18,8 @@ from otel_ebpf.errors import UnsupportedError
 
 READY_S = 60.0
 """Generous: a busy machine, or an emulated one."""
-_PATIENCE_S = 3.0
+_PATIENCE_S = 12.0
+"""The agent may take 3.5 s to flush, and its viewer 5 s to write."""
 
 Account = tuple[int, int]
 

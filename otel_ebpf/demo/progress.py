@@ -43,7 +43,7 @@ class Progress:
         if not self._console.is_terminal:
             return
         if self._status is None:
-            self._status = self._console.status(text, spinner="dots")
+            self._status = self._console.status(text, refresh_per_second=2)
             self._status.start()
         self._status.update(Text(text))
 

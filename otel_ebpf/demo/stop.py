@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as something to wait for: nothing is interrupted in the middle."""
+"""Ctrl-C, SIGTERM and a closed terminal as something to wait for: nothing is interrupted in the middle."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _STEP_S = 0.02
 
 
 class Stop:
-    """From its making on the two signals end nothing by themselves; they are noted here.
+    """From its making on the signals end nothing by themselves; they are noted here.
 
     >>> stop = Stop()
     >>> while not stop.wait(1.0): ...
@@ -21,7 +22,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in SIGNALS:
             signal.signal(number, self._tell)
 
     def _tell(self, _number: int, _frame: FrameType | None) -> None:

@@ -6,13 +6,12 @@ import os
 import random
 import time
 
-import redis
-
+from otel_ebpf.demo.services.cache import connect
 from otel_ebpf.demo.services.web import Failure, Json, Request, serve
 
 FAILING = 0.05
 _DAY_S = 86400
-_redis = redis.Redis.from_url(os.environ["REDIS_URL"], decode_responses=True)
+_redis = connect(os.environ["REDIS_URL"])
 
 
 def pay(request: Request) -> Json:

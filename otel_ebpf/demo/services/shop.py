@@ -6,14 +6,13 @@ import json
 import os
 from typing import Any, cast
 
-import redis
-
+from otel_ebpf.demo.services.cache import connect
 from otel_ebpf.demo.services.database import Database
 from otel_ebpf.demo.services.web import Failure, Json, Peer, Request, serve
 
 _HOME_S, _CART_S = 20, 600
 _database = Database(os.environ["DATABASE_URL"])
-_cache = redis.Redis.from_url(os.environ["REDIS_URL"], decode_responses=True)
+_cache = connect(os.environ["REDIS_URL"])
 _inventory = Peer(os.environ["INVENTORY_URL"])
 _recommendations = Peer(os.environ["RECOMMENDATIONS_URL"])
 _payment = Peer(os.environ["PAYMENT_URL"])
