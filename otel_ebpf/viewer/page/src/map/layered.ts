@@ -5,8 +5,10 @@
 import type { Box, Link, Placed } from "./layout";
 
 const SWEEPS = 10;
-const ROW_GAP = 14;
-const COLUMN_GAP = 110;
+const ROW_GAP = 12;
+const COLUMN_GAP = 120;
+/** Between columns within a group, whose edges are mostly short. */
+const INNER_GAP = 44;
 const WRAP_GAP = 26;
 const ASPECT = 1.7;
 
@@ -74,23 +76,25 @@ function order(columns: Box[][], links: readonly Link[]): void {
 }
 
 /** How many rows a column may have for the whole to be about as wide as a screen. */
-function rowsFor(columns: readonly (readonly Box[])[]): number {
+function rowsFor(columns: readonly (readonly Box[])[], gap: number): number {
   const most = Math.max(...columns.map((column) => column.length), 1);
   const size = columns.flat()[0] ?? { w: 150, h: 44 };
-  for (let rows = 6; rows < most; rows += 1) {
+  for (let rows = 3; rows < most; rows += 1) {
     const wide = columns.reduce((sum, column) => {
       const parts = Math.ceil(column.length / rows);
-      return sum + parts * size.w + (parts - 1) * WRAP_GAP + COLUMN_GAP;
+      return sum + parts * size.w + (parts - 1) * WRAP_GAP + gap;
     }, 0);
     if (wide <= ASPECT * rows * (size.h + ROW_GAP)) return rows;
   }
   return most;
 }
 
-export function layered(boxes: readonly Box[], links: readonly Link[]): Placed {
+/** `inner`: a group's own nodes, set closer. */
+export function layered(boxes: readonly Box[], links: readonly Link[], inner = false): Placed {
+  const gap = inner ? INNER_GAP : COLUMN_GAP;
   const columns = columnsOf(boxes, links);
   order(columns, links);
-  const rows = rowsFor(columns);
+  const rows = rowsFor(columns, gap);
   const positions = new Map<string, { x: number; y: number }>();
   let x = 0;
   let tallest = 0;
@@ -106,9 +110,9 @@ export function layered(boxes: readonly Box[], links: readonly Link[]): Placed {
         y += box.h + ROW_GAP;
       }
       tallest = Math.max(tallest, height);
-      x += width + (part < parts - 1 ? WRAP_GAP : COLUMN_GAP);
+      x += width + (part < parts - 1 ? WRAP_GAP : gap);
     }
   }
   for (const at of positions.values()) at.y += tallest / 2;
-  return { positions, routes: new Map(), width: Math.max(0, x - COLUMN_GAP), height: tallest };
+  return { positions, routes: new Map(), width: Math.max(0, x - gap), height: tallest };
 }

@@ -1,12 +1,13 @@
-// Where nodes stand. Small graphs: dagre, from left to right. Large ones: layered.ts. Groups: each is laid out by itself,
-// then all of them as boxes. What stands somewhere stays there: a new node is put beside its neighbours.
+// Where nodes stand. Small graphs: dagre, from left to right, groups as its clusters. Large ones: layered.ts, groups as
+// tiles. What stands somewhere stays there: a new node is put beside its neighbours.
 
 import dagre from "@dagrejs/dagre";
 import { layered } from "./layered";
 
 export interface Point { x: number; y: number }
 export interface Box { id: string; w: number; h: number; group?: string | null }
-export interface Link { from: string; to: string }
+/** `weight`: how much it matters that the link is short and straight; 1 if it is not said. */
+export interface Link { from: string; to: string; weight?: number }
 
 /** One text for both ends, whatever is in their names. */
 export const linkKey = (from: string, to: string): string => JSON.stringify([from, to]);
@@ -15,15 +16,23 @@ export const linkKey = (from: string, to: string): string => JSON.stringify([fro
 export interface Placed { positions: Map<string, Point>; routes: Map<string, Point[]>; width: number; height: number }
 
 const DAGRE_NODES = 70;
-const DAGRE_LINKS = 160;
+/** Where there are many edges for each node, routes around nodes fill the screen with parallel lines. */
+const LINKS_PER_NODE = 2.2;
 export const HULL = { side: 18, top: 34, bottom: 18 };
 
+const hullKey = (group: string): string => `\u0002${group}`;
+
 function byDagre(boxes: readonly Box[], links: readonly Link[]): Placed {
-  const graph = new dagre.graphlib.Graph({ multigraph: false });
-  graph.setGraph({ rankdir: "LR", nodesep: 26, ranksep: 104, edgesep: 18, ranker: "network-simplex" });
+  const graph = new dagre.graphlib.Graph({ multigraph: false, compound: true });
+  graph.setGraph({ rankdir: "LR", nodesep: 28, ranksep: 104, edgesep: 20, ranker: "network-simplex" });
   graph.setDefaultEdgeLabel(() => ({}));
-  for (const box of boxes) graph.setNode(box.id, { width: box.w, height: box.h });
-  for (const link of links) if (link.from !== link.to) graph.setEdge(link.from, link.to);
+  for (const box of boxes) {
+    graph.setNode(box.id, { width: box.w, height: box.h });
+    if (box.group === null || box.group === undefined) continue;
+    graph.setNode(hullKey(box.group), {});
+    graph.setParent(box.id, hullKey(box.group));
+  }
+  for (const link of links) if (link.from !== link.to) graph.setEdge(link.from, link.to, { weight: link.weight ?? 1 });
   dagre.layout(graph);
   const positions = new Map<string, Point>();
   for (const box of boxes) {
@@ -39,53 +48,50 @@ function byDagre(boxes: readonly Box[], links: readonly Link[]): Placed {
   return { positions, routes, width: Math.max(0, width), height: Math.max(0, height) };
 }
 
-function flat(boxes: readonly Box[], links: readonly Link[]): Placed {
-  const small = boxes.length <= DAGRE_NODES && links.length <= DAGRE_LINKS;
-  return small ? byDagre(boxes, links) : layered(boxes, links);
+/** A drawing much wider than a screen gets more room between its rows: that costs nothing and reads better. */
+function airy(placed: Placed): Placed {
+  const factor = Math.min(2.2, placed.width / Math.max(1, placed.height) / 1.9);
+  if (factor <= 1) return placed;
+  for (const point of [...placed.positions.values(), ...[...placed.routes.values()].flat()]) point.y *= factor;
+  return { ...placed, height: placed.height * factor };
 }
 
-/** Every group as a graph of its own, then these as boxes among the nodes of no group. */
-function grouped(boxes: readonly Box[], links: readonly Link[]): Placed {
-  const groups = new Map<string, Box[]>();
-  for (const box of boxes) {
-    if (box.group !== null && box.group !== undefined) (groups.get(box.group) ?? groups.set(box.group, []).get(box.group))?.push(box);
-  }
-  const inside = new Map<string, Placed>();
-  const outer: Box[] = boxes.filter((box) => box.group === null || box.group === undefined).map((box) => ({ ...box }));
-  const home = new Map<string, string>(outer.map((box) => [box.id, box.id]));
-  for (const [group, members] of groups) {
+const isSmall = (boxes: readonly Box[], links: readonly Link[]): boolean => boxes.length <= DAGRE_NODES && links.length <= 12 + LINKS_PER_NODE * boxes.length;
+
+const flat = (boxes: readonly Box[], links: readonly Link[]): Placed => (isSmall(boxes, links) ? byDagre(boxes, links) : layered(boxes, links));
+
+const TILE_GAP = 40;
+
+/** Of a large graph: every group as a graph of its own, then these as tiles in rows, the largest first. */
+function tiled(boxes: readonly Box[], links: readonly Link[]): Placed {
+  const groups = new Map<string | null, Box[]>();
+  for (const box of boxes) (groups.get(box.group ?? null) ?? groups.set(box.group ?? null, []).get(box.group ?? null))?.push(box);
+  const tiles = [...groups].map(([group, members]) => {
     const ids = new Set(members.map((box) => box.id));
-    const placed = flat(members, links.filter((link) => ids.has(link.from) && ids.has(link.to)));
-    const id = `\u0002${group}`;
-    inside.set(group, placed);
-    outer.push({ id, w: placed.width + 2 * HULL.side, h: placed.height + HULL.top + HULL.bottom });
-    for (const member of ids) home.set(member, id);
-  }
-  const between = new Map<string, Link>();
-  for (const link of links) {
-    const from = home.get(link.from);
-    const to = home.get(link.to);
-    if (from !== undefined && to !== undefined && from !== to) between.set(linkKey(from, to), { from, to });
-  }
-  const whole = flat(outer, [...between.values()]);
+    const placed = layered(members, links.filter((link) => ids.has(link.from) && ids.has(link.to)), true);
+    const hull = group === null ? { side: 0, top: 0, bottom: 0 } : HULL;
+    return { group, placed, hull, w: placed.width + 2 * hull.side, h: placed.height + hull.top + hull.bottom };
+  });
+  tiles.sort((one, other) => Number(one.group !== null) - Number(other.group !== null) || other.h - one.h || (one.group ?? "").localeCompare(other.group ?? ""));
+  const area = tiles.reduce((sum, tile) => sum + (tile.w + TILE_GAP) * (tile.h + TILE_GAP), 0);
+  const wide = Math.max(Math.sqrt(area * 1.8), ...tiles.map((tile) => tile.w));
   const positions = new Map<string, Point>();
-  for (const box of outer) {
-    const at = whole.positions.get(box.id);
-    if (at && !box.id.startsWith("\u0002")) positions.set(box.id, at);
+  let [x, y, row, width] = [0, 0, 0, 0];
+  for (const tile of tiles) {
+    if (x > 0 && x + tile.w > wide) [x, y, row] = [0, y + row + TILE_GAP, 0];
+    for (const [id, at] of tile.placed.positions) positions.set(id, { x: x + tile.hull.side + at.x, y: y + tile.hull.top + at.y });
+    x += tile.w + TILE_GAP;
+    row = Math.max(row, tile.h);
+    width = Math.max(width, x - TILE_GAP);
   }
-  for (const [group, placed] of inside) {
-    const at = whole.positions.get(`\u0002${group}`) ?? { x: 0, y: 0 };
-    const left = at.x - placed.width / 2;
-    const top = at.y - (placed.height + HULL.top + HULL.bottom) / 2 + HULL.top;
-    for (const [id, point] of placed.positions) positions.set(id, { x: left + point.x, y: top + point.y });
-  }
-  return { positions, routes: new Map(), width: whole.width, height: whole.height };
+  return { positions, routes: new Map(), width, height: y + row };
 }
 
 /** Lay out a graph anew. */
 export function layout(boxes: readonly Box[], links: readonly Link[]): Placed {
   if (!boxes.length) return { positions: new Map(), routes: new Map(), width: 0, height: 0 };
-  return boxes.some((box) => box.group !== null && box.group !== undefined) ? grouped(boxes, links) : flat(boxes, links);
+  const hasGroups = boxes.some((box) => box.group !== null && box.group !== undefined);
+  return hasGroups && !isSmall(boxes, links) ? tiled(boxes, links) : airy(flat(boxes, links));
 }
 
 /** A free place for a box near a point: on growing rings around it. */

@@ -2,7 +2,7 @@
 
 export function Legend() {
   return (
-    <details class="legend">
+    <details class="map-legend">
       <summary>Legend</summary>
       <dl>
         <dt><svg width="34" height="18"><rect x="1" y="2" width="32" height="14" rx="4" class="shape" /></svg></dt><dd>service</dd>

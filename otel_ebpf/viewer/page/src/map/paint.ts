@@ -136,18 +136,23 @@ export function labelSize(edge: GraphEdge): { w: number; h: number } {
   return { w: textWidth(edgeText(edge), NOTE_FONT) + 10 + (state === "warn" || state === "bad" ? 13 : 0), h: 18 };
 }
 
+/** The middle of a label: above a line that is about level, on one that is not. */
+export function labelAt({ middle, angle }: Curve): { x: number; y: number } {
+  return Math.abs(Math.sin(angle)) < 0.35 ? { x: middle.x, y: middle.y - 13 } : middle;
+}
+
 export function paintEdgeLabel(context: Context, scene: Scene, edge: GraphEdge, look: Look): void {
   const curve = scene.curves.get(edge.id);
   const state = health(edge);
   const unwell = state === "warn" || state === "bad";
   const lit = look.litEdges === null || look.litEdges.has(edge.id);
   if (!curve || !lit || !(look.labels || unwell || look.litEdges !== null)) return;
-  const { x, y } = curve.middle;
+  const { x, y } = labelAt(curve);
   if (!look.labels && look.litEdges === null) { // of many edges the unhealthy ones bear their mark, of constant size
     context.fillStyle = color(EDGE_COLOR[state]);
     context.strokeStyle = color("bg");
     context.lineWidth = 2 / look.scale;
-    mark(context, state, x, y, Math.min(14, 5.5 / look.scale));
+    mark(context, state, curve.middle.x, curve.middle.y, Math.min(14, 5.5 / look.scale));
     context.stroke();
     return;
   }
@@ -203,11 +208,20 @@ function rim(context: Context, node: GraphNode, x: number, y: number, w: number,
   context.stroke();
 }
 
+const cuts = new Map<string, string>();
+
+/** The text, or its beginning and end: what tells names apart is often at the end. */
 function fitted(text: string, font: string, width: number): string {
   if (textWidth(text, font) <= width) return text;
-  let length = Math.max(1, Math.floor(text.length * width / textWidth(text, font)));
-  while (length > 1 && textWidth(`${text.slice(0, length)}…`, font) > width) length -= 1;
-  return `${text.slice(0, length)}…`;
+  const key = `${Math.round(width)}|${font}|${text}`;
+  const known = cuts.get(key);
+  if (known !== undefined) return known;
+  let length = Math.max(2, Math.floor(text.length * width / textWidth(text, font)));
+  const cut = (): string => `${text.slice(0, Math.ceil(length * 0.6))}…${text.slice(text.length - Math.floor(length * 0.4))}`;
+  while (length > 2 && textWidth(cut(), font) > width) length -= 1;
+  if (cuts.size > 5000) cuts.clear();
+  cuts.set(key, cut());
+  return cut();
 }
 
 export function paintNode(context: Context, placed: Placed & { node: GraphNode }, look: Look): void {
@@ -245,8 +259,8 @@ export function paintNode(context: Context, placed: Placed & { node: GraphNode }
   context.fillStyle = context.strokeStyle = color(state === "idle" ? "faint" : state);
   context.lineWidth = 1.5;
   if (look.scale < 0.55) { // far away: the name alone, as large as the node allows
-    const size = Math.min(20, 9.5 / look.scale);
-    const font = NAME_FONT.replace("12.5px", `${Math.round(size)}px`);
+    const size = Math.min(20, 9 / look.scale);
+    const font = NAME_FONT.replace("600 12.5px", `500 ${Math.round(size)}px`);
     mark(context, state, x + inset + 4, placed.y, 6);
     context.font = font;
     context.textBaseline = "middle";

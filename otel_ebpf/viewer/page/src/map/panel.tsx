@@ -89,7 +89,7 @@ function TraceList({ title, traces, more, none }: { title: string; traces: Trace
               <HealthMark red={{ calls: 1, failed: trace.failed ? 1 : 0 }} />
               <span class="grow clip">{trace.matched.name || trace.name}</span>
               <span class="faint">{ago(trace.start, now)}</span>
-              <span class="value">{duration(trace.matched.duration)}</span>
+              <span class="line-value">{duration(trace.matched.duration)}</span>
             </a>
           </li>
         ))}
@@ -113,7 +113,7 @@ function OperationList({ title, operations, link, more }: {
               <HealthMark red={one} />
               <span class="grow clip mono" title={one.name}>{one.name}</span>
               <span class="faint">{rate(one.rate)}</span>
-              <span class="value">{duration(one.p99)}</span>
+              <span class="line-value">{duration(one.p99)}</span>
             </a>
           </li>
         ))}
@@ -137,7 +137,7 @@ function EdgeList({ title, edges, other, graph, open }: {
               <HealthMark red={edge} />
               <span class="grow clip">{graph.byId.get(edge[other])?.name ?? edge[other]}</span>
               <span class="faint">{rate(edge.rate)}</span>
-              <span class="value">{duration(edge.p99)}</span>
+              <span class="line-value">{duration(edge.p99)}</span>
             </button>
           </li>
         ))}
@@ -211,7 +211,7 @@ export function EdgePanel({ edge, graph, close, openNode }: { edge: GraphEdge; g
                         <HealthMark red={{ calls: one.traces, failed: one.failed }} />
                         <span class="grow clip mono" title={one.name}>{one.name}</span>
                         <span class="faint">{one.traces}×</span>
-                        <span class="value">≤ {duration(one.slowest)}</span>
+                        <span class="line-value">≤ {duration(one.slowest)}</span>
                       </a>
                     </li>
                   ))}

@@ -11,6 +11,8 @@ export interface Hull { group: string; x: number; y: number; w: number; h: numbe
 const HEIGHT = 46;
 const NARROWEST = 128;
 const WIDEST = 216;
+/** Large maps are seen from afar, where names are written larger than the node was measured for. */
+const WIDE_ENOUGH_FROM_AFAR = 176;
 
 const ruler = document.createElement("canvas").getContext("2d");
 const widths = new Map<string, number>();
@@ -59,8 +61,9 @@ export class Scene {
    */
   update(graph: Graph, arrangement: string, moved: ReadonlyMap<string, Point>): boolean {
     this.graph = graph;
-    const boxes = graph.nodes.map((node) => ({ id: node.id, w: this.widthOf(node), h: HEIGHT, group: node.kind === "group" ? null : node.group }));
-    const links = graph.edges.map((edge) => ({ from: edge.client, to: edge.server }));
+    const narrowest = graph.nodes.length > 70 ? WIDE_ENOUGH_FROM_AFAR : NARROWEST;
+    const boxes = graph.nodes.map((node) => ({ id: node.id, w: this.widthOf(node, narrowest), h: HEIGHT, group: node.kind === "group" ? null : node.group }));
+    const links = graph.edges.map((edge) => ({ from: edge.client, to: edge.server, weight: graph.byId.get(edge.server)?.kind === "service" ? 4 : 1 }));
     const kept = arrangement === this.arrangement ? extend(boxes, links, this.places) : null;
     if (kept) {
       for (const [id, at] of kept) {
@@ -89,10 +92,10 @@ export class Scene {
   /** Lay out anew at the next update. */
   forget(): void { this.arrangement = "\u0000"; }
 
-  private widthOf(node: GraphNode): number {
+  private widthOf(node: GraphNode, narrowest: number): number {
     const before = this.nodes.get(node.id)?.w ?? 0; // numbers change with every answer; widths only grow
     const wish = Math.max(textWidth(nodeTitle(node), NAME_FONT) + 44, textWidth(nodeNote(node), NOTE_FONT) + 30);
-    return Math.round(Math.max(before, Math.min(WIDEST, Math.max(NARROWEST, wish))));
+    return Math.round(Math.max(before, Math.min(WIDEST, Math.max(narrowest, wish))));
   }
 
   private forceAt(id: string, at: Point): void {

@@ -6,7 +6,7 @@ import { zoom, zoomIdentity, type D3ZoomEvent, type ZoomBehavior, type ZoomTrans
 import { color, reducedMotion } from "../theme";
 import { neighbours, type GraphEdge, type GraphNode } from "./graph";
 import type { Point } from "./layout";
-import { type Look, paintAll, paintEdgeLabel, paintEdges, paintNode } from "./paint";
+import { labelAt, type Look, paintAll, paintEdgeLabel, paintEdges, paintNode } from "./paint";
 import type { Hull, Scene } from "./scene";
 
 export interface Hit { node?: GraphNode; edge?: GraphEdge; hull?: Hull }
@@ -22,7 +22,12 @@ export interface Events {
   viewed: (view: View | null) => void;
 }
 
+/** The painted map as an image, which reaches `margin` px beyond the window; `transform`: of when it was taken. */
+interface Picture { image: OffscreenCanvas; transform: ZoomTransform; margin: number }
+
 const FEW_EDGES = 60;
+const MANY_EDGES = 300;
+const GLIDE_MARGIN = 300;
 const MARGIN = 36;
 
 export class Stage {
@@ -36,7 +41,7 @@ export class Stage {
   private frame = 0;
   private own = false;
   private hit: Hit = {};
-  private drag: { id: string; dx: number; dy: number; from: Point; moved: boolean; still: OffscreenCanvas | null; touched: GraphEdge[] } | null = null;
+  private drag: { id: string; dx: number; dy: number; from: Point; moved: boolean; still: Picture | null; touched: GraphEdge[] } | null = null;
   private dragged = false;
   selected: { node: string | null; edge: string | null } = { node: null, edge: null };
   matches: ReadonlySet<string> | null = null;
@@ -66,13 +71,15 @@ export class Stage {
   destroy(): void {
     this.resized.disconnect();
     cancelAnimationFrame(this.frame);
+    window.clearTimeout(this.rested);
+    window.clearTimeout(this.settled);
     select(this.host).on(".zoom", null);
     for (const [name, handler] of [["pointerdown", this.down], ["pointermove", this.move], ["pointerup", this.up], ["pointercancel", this.up], ["pointerleave", this.leave], ["click", this.click]] as const) {
       this.host.removeEventListener(name, handler as EventListener);
     }
   }
 
-  get labels(): boolean { return (this.scene.graph?.edges.length ?? 0) <= FEW_EDGES && this.transform.k > 0.45; }
+  get labels(): boolean { return (this.scene.graph?.edges.length ?? 0) <= FEW_EDGES && this.transform.k > 0.5; }
 
   // --- what is seen ---
 
@@ -117,10 +124,35 @@ export class Stage {
     if (event.sourceEvent) {
       this.own = true;
       this.settle();
+      this.glide();
     }
     this.invalidate();
   }
 
+  /** While a large map is panned or zoomed, a picture of it is moved instead; it is painted anew when the hand rests. */
+  private glide(): void {
+    if ((this.scene.graph?.edges.length ?? 0) < MANY_EDGES) return;
+    window.clearTimeout(this.rested);
+    this.rested = window.setTimeout(() => { this.gliding = null; this.invalidate(); }, 140);
+    if (!this.gliding || !this.covers(this.gliding)) this.gliding = this.picture(new Set(), GLIDE_MARGIN);
+  }
+
+  /** Whether a picture, moved to where it belongs now, fills the window and is not blurred. */
+  private covers(picture: Picture): boolean {
+    const { left, top, scale } = this.shifted(picture);
+    const right = left + scale * (this.width + 2 * picture.margin);
+    const bottom = top + scale * (this.height + 2 * picture.margin);
+    return left <= 0 && top <= 0 && right >= this.width && bottom >= this.height && scale < 1.6;
+  }
+
+  private shifted({ transform, margin }: Picture): { left: number; top: number; scale: number } {
+    const { x, y, k } = this.transform;
+    const scale = k / transform.k;
+    return { left: x - scale * (transform.x + margin), top: y - scale * (transform.y + margin), scale };
+  }
+
+  private gliding: Picture | null = null;
+  private rested = 0;
   private settled = 0;
   private settle(): void {
     window.clearTimeout(this.settled);
@@ -279,21 +311,29 @@ export class Stage {
     return { scale: this.transform.k, lit, litEdges, selected: this.selected.node, hovered: this.hit.node?.id ?? null, labels: this.labels };
   }
 
-  private prepare(context: CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D): void {
+  private prepare(context: CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D, margin = 0): void {
     const ratio = window.devicePixelRatio || 1;
     context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    context.clearRect(0, 0, context.canvas.width, context.canvas.height);
     const { x, y, k } = this.transform;
-    context.setTransform(ratio * k, 0, 0, ratio * k, ratio * x, ratio * y);
+    context.setTransform(ratio * k, 0, 0, ratio * k, ratio * (x + margin), ratio * (y + margin));
   }
 
-  private picture(without: ReadonlySet<string>): OffscreenCanvas | null {
-    const still = new OffscreenCanvas(Math.max(1, this.canvas.width), Math.max(1, this.canvas.height));
-    const context = still.getContext("2d");
+  private picture(without: ReadonlySet<string>, margin = 0): Picture | null {
+    const ratio = window.devicePixelRatio || 1;
+    const image = new OffscreenCanvas(Math.ceil(ratio * (this.width + 2 * margin)) || 1, Math.ceil(ratio * (this.height + 2 * margin)) || 1);
+    const context = image.getContext("2d");
     if (!context) return null;
-    this.prepare(context);
+    this.prepare(context, margin);
     paintAll(context as unknown as CanvasRenderingContext2D, this.scene, this.look(), this.chosenEdge(), without);
-    return still;
+    return { image, transform: this.transform, margin };
+  }
+
+  private paste(picture: Picture): void {
+    const ratio = window.devicePixelRatio || 1;
+    const { left, top, scale } = this.shifted(picture);
+    this.context.setTransform(scale, 0, 0, scale, ratio * left, ratio * top);
+    this.context.drawImage(picture.image, 0, 0);
   }
 
   private chosenEdge(): GraphEdge | null { return this.scene.graph?.edgeById.get(this.selected.edge ?? "") ?? null; }
@@ -306,12 +346,13 @@ export class Stage {
     this.prepare(this.context);
     if (still && placed && this.drag) {
       this.context.save();
-      this.context.setTransform(1, 0, 0, 1, 0, 0);
-      this.context.drawImage(still, 0, 0);
+      this.paste(still);
       this.context.restore();
       paintEdges(this.context, this.scene, this.drag.touched, look);
       for (const edge of this.drag.touched) paintEdgeLabel(this.context, this.scene, edge, look);
       paintNode(this.context, placed, look);
+    } else if (this.gliding) {
+      this.paste(this.gliding);
     } else {
       paintAll(this.context, this.scene, look, this.chosenEdge(), new Set());
     }
@@ -327,7 +368,10 @@ export class Stage {
         if (at) Object.assign(element.style, { transform: `translate(${at.x - at.w / 2}px, ${at.y - at.h / 2}px)`, width: `${at.w}px`, height: `${at.h}px` });
       } else if (edge !== undefined) {
         const curve = this.scene.curves.get(edge);
-        if (curve) element.style.transform = `translate(${curve.middle.x}px, ${curve.middle.y}px) translate(-50%, -50%)`;
+        if (curve) {
+          const { x, y } = labelAt(curve);
+          element.style.transform = `translate(${x}px, ${y}px) translate(-50%, -50%)`;
+        }
       }
     }
   }

@@ -51,12 +51,16 @@ export function TimePlot({ times, lines, format, label, height = 150, select, sy
     const options = optionsOf(lines, height, sync, (value) => latest.current.format(value), (start, end) => latest.current.select?.(start, end));
     const made = new uPlot({ ...options, width: Math.max(120, parent.clientWidth) }, latestData.current, parent);
     plot.current = made;
+    showLast(made);
     const resized = new ResizeObserver(() => made.setSize({ width: Math.max(120, parent.clientWidth), height }));
     resized.observe(parent);
     return () => { resized.disconnect(); made.destroy(); plot.current = null; };
   }, [shape, sync]);
 
-  useEffect(() => { plot.current?.setData(data); });
+  useEffect(() => {
+    plot.current?.setData(data);
+    if (plot.current) showLast(plot.current);
+  });
 
   return <div class="plot" role="img" aria-label={`${label}. ${summary(lines, format)}`} ref={box} />;
 }
@@ -76,7 +80,7 @@ function optionsOf(
   const axis = { stroke: color("faint"), font: FONT, ticks: { show: false }, grid: { stroke: color("grid"), width: 1 } };
   return {
     height,
-    padding: [8, 4, 0, 0],
+    padding: [8, 16, 0, 0],
     legend: { live: true, markers: { width: 0, fill: (_, index) => color(lines[index - 1]?.color ?? "text") } },
     cursor: { y: false, points: { size: 6 }, sync: { key: sync }, drag: { x: true, y: false, setScale: false } },
     scales: { x: { time: true }, y: { range: (_, __, most) => [0, most > 0 ? most * 1.08 : 1] } },
@@ -91,7 +95,7 @@ function optionsOf(
         stroke: color(line.color),
         width: line.bars ? 0 : 1.5,
         ...(line.dash ? { dash: [...line.dash] } : {}),
-        ...(line.fill || line.bars ? { fill: line.bars ? color(line.color) : `color-mix(in srgb, ${color(line.color)} 14%, transparent)` } : {}),
+        ...(line.fill || line.bars ? { fill: line.bars ? color(line.color) : `${color(line.color)}24` } : {}),
         ...(line.bars && uPlot.paths.bars ? { paths: uPlot.paths.bars({ size: [0.7, 12], gap: 1 }) } : {}),
         points: { show: false },
         spanGaps: false,
@@ -99,6 +103,7 @@ function optionsOf(
       })),
     ],
     hooks: {
+      setCursor: [(self) => { if (self.cursor.idx === null || self.cursor.idx === undefined) showLast(self); }],
       setSelect: [(self) => {
         if (self.select.width < 4) return;
         select(Math.round(self.posToVal(self.select.left, "x") * 1000), Math.round(self.posToVal(self.select.left + self.select.width, "x") * 1000));
@@ -106,6 +111,12 @@ function optionsOf(
       }],
     },
   };
+}
+
+/** Without a cursor the legend has the newest values. */
+function showLast(plot: uPlot): void {
+  const last = plot.data[0].length - 1;
+  if (last >= 0 && (plot.cursor.idx === null || plot.cursor.idx === undefined)) plot.setLegend({ idx: last }, false);
 }
 
 /** Ticks within a day by the clock, those of several days with the date. */
