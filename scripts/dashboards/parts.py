@@ -171,15 +171,17 @@ def node_graph(title: str, nodes: Json, edges: Json, *, description: str = "") -
     nodes, edges: field of the frame → query. Each query of nodes has the labels `id` and `title`, each of edges `id`,
     `source` and `target`; every source and target must be a node, or Grafana draws nothing.
     """
-    targets, transformations = [], []
-    names: dict[str, str] = {}
+    targets: list[Json] = []
+    named: list[Json] = []
     for frame, fields in (("nodes", nodes), ("edges", edges)):
         for name, expr in fields.items():
-            targets.append(now(str(expr), f"{frame}_{name}"))
-            names[f"Value #{frame}_{name}"] = name
-        merge: Json = {"id": "merge", "options": {}, "filter": {"id": "byRefId", "options": f"/^{frame}_/"}}
-        transformations.append(merge)
-    organize = {"excludeByName": {"Time": True}, "indexByName": {}, "renameByName": names}
+            ref = f"{frame}_{name}"
+            targets.append(now(str(expr), ref))
+            named.append(_named(ref, name))
+    merged: list[Json] = [
+        {"id": "merge", "options": {}, "filter": {"id": "byRefId", "options": f"/^{frame}_/"}}
+        for frame in ("nodes", "edges")
+    ]
     return Panel(
         "nodeGraph",
         title,
@@ -195,8 +197,16 @@ def node_graph(title: str, nodes: Json, edges: Json, *, description: str = "") -
             },
             "edges": {"mainStatUnit": "reqps", "secondaryStatUnit": "s"},
         },
-        transformations=[*transformations, {"id": "organize", "options": organize}],
+        transformations=[*named, *merged],
     )
+
+
+def _named(ref: str, name: str) -> Json:
+    """Gives the value of a query the name of a field, which the node graph goes by: a field that is only renamed has
+    another title, and its old name. (The sum of one column is that column, under a name of its own.)"""
+    reduce = {"include": [f"Value #{ref}"], "reducer": "sum"}
+    options = {"mode": "reduceRow", "reduce": reduce, "alias": name, "replaceFields": False}
+    return {"id": "calculateField", "options": options, "filter": {"id": "byRefId", "options": ref}}
 
 
 def _override(title: str, properties: Sequence[Json]) -> Json:

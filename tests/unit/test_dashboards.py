@@ -116,21 +116,22 @@ def test_legends_and_columns_are_labels_of_what_was_asked(name: str) -> None:
 
 
 def test_the_node_graph_has_the_fields_that_the_panel_reads() -> None:
+    """It goes by the names of fields, which only a calculation gives them: a renamed field has another title only."""
     (panel,) = [panel for panel in panels("service-graph.json") if panel["type"] == "nodeGraph"]
-    renamed = next(step for step in panel["transformations"] if step["id"] == "organize")["options"]["renameByName"]
-    merged = [step["filter"]["options"].strip("/") for step in panel["transformations"] if step["id"] == "merge"]
-    fields = {
-        frame: [(target, read(expand(target["expr"]), metrics()).result) for target in panel["targets"]
-                if re.match(merged[i], target["refId"])]
-        for i, frame in enumerate(("nodes", "edges"))
-    }  # fmt: skip
-    assert {result for _, result in fields["nodes"]} == {frozenset({"id", "title"})}
-    assert {result for _, result in fields["edges"]} == {frozenset({"id", "source", "target", "detail__type"})}
-    nodes, edges = (
-        {renamed[f"Value #{target['refId']}"] for target, _ in fields[frame]} for frame in ("nodes", "edges")
-    )
-    assert nodes == {"mainstat", "secondarystat", "arc__ok", "arc__failed"}
-    assert edges == {"mainstat", "secondarystat", "detail__failed"}
+    steps = panel["transformations"]
+    named = {step["filter"]["options"]: step["options"] for step in steps if step["id"] == "calculateField"}
+    merged = [step["filter"]["options"].strip("/") for step in steps if step["id"] == "merge"]
+    labels = [frozenset({"id", "title"}), frozenset({"id", "source", "target", "detail__type"})]
+    fields = [
+        {"mainstat", "secondarystat", "arc__ok", "arc__failed"},
+        {"mainstat", "secondarystat", "detail__failed"},
+    ]
+    for frame, expected, names in zip(merged, labels, fields, strict=True):
+        of = [target for target in panel["targets"] if re.match(frame, target["refId"])]
+        assert {read(expand(target["expr"]), metrics()).result for target in of} == {expected}
+        for target in of:
+            assert named[target["refId"]]["reduce"]["include"] == [f"Value #{target['refId']}"]
+        assert {named[target["refId"]]["alias"] for target in of} == names
     assert {arc["field"] for arc in panel["options"]["nodes"]["arcs"]} == {"arc__ok", "arc__failed"}
 
 
