@@ -132,7 +132,7 @@ def _refuse_open(found: Sequence[Place]) -> None:
     for place in found:
         if not place.loopback:
             raise ConfigError(
-                f"{place.option} {place.text}: others than this host could read and write there: give --token, or "
+                f"{place.option} {place.text}: others than this host could read and write there: give --token-file, or "
                 "--tls-cert, --tls-key and --tls-client-ca, or --insecure"
             )
 
@@ -145,5 +145,6 @@ def _check_secrets(listening: Listening) -> None:
     token = listening.token
     if token and (len(token) < SHORTEST_TOKEN or _TOKEN.fullmatch(token) is None):
         raise ConfigError(
-            f"--token: expected at least {SHORTEST_TOKEN} letters, digits or -._~+/ (openssl rand -hex 16 makes one)"
+            f"--token-file: expected at least {SHORTEST_TOKEN} letters, digits or -._~+/, such as openssl rand -hex 16 "
+            "prints"
         )

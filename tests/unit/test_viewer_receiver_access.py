@@ -66,7 +66,7 @@ def test_an_address_for_others_is_refused_unless_guarded(option: str, address: s
     listening = replace(ANY_PORT, **{option: address})  # type: ignore[arg-type]
     with pytest.raises(ConfigError) as caught:
         places(listening)
-    assert all(remedy in str(caught.value) for remedy in (address, "--token", "--tls-client-ca", "--insecure"))
+    assert all(remedy in str(caught.value) for remedy in (address, "--token-file", "--tls-client-ca", "--insecure"))
     assert "\n" not in str(caught.value)
     assert places(replace(listening, token=TOKEN))[option].guarded
     assert not places(replace(listening, insecure=True))[option].guarded
@@ -80,7 +80,7 @@ def test_a_token_for_one_address_leaves_loopback_as_it_is() -> None:
 
 @pytest.mark.parametrize("token", ["short", "with a blank in the middle", "ünicode-ünicode-ünicode", "x" * 20 + "\n"])
 def test_a_token_that_no_header_can_bear_is_refused(token: str) -> None:
-    with pytest.raises(ConfigError, match="--token"):
+    with pytest.raises(ConfigError, match="--token-file"):
         places(replace(ANY_PORT, token=token))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -123,6 +124,25 @@ def test_profiles_are_said_not_to_be_taken_yet(running: Served) -> None:
 @pytest.mark.parametrize("garbage", [b"\xff" * 1000, b"\x0a\xff", b"\x1f\x8bno gzip", gzip.compress(REQUEST)[:-5]])
 def test_garbage_is_an_invalid_argument(garbage: bytes, running: Served) -> None:
     assert failure(running, garbage).code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\x16\x03\x01" + bytes(range(256)),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 1000,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0" * 100_000,
+    ],
+)
+def test_garbage_that_is_no_http2_ends_its_connection_alone(garbage: bytes, running: Served) -> None:
+    host, _, port = running.grpc.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection, suppress(ConnectionError):
+        connection.sendall(garbage)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(4096):
+            pass
+    assert export(running) == b""
 
 
 def test_a_request_that_is_too_long_is_not_to_be_sent_again(running: Served) -> None:
