@@ -1,7 +1,8 @@
 """The service graph that the agent makes is the one that the Collector's connectors make of the same traffic.
 
 The agent, the Collector (service graph and span metrics connectors, Prometheus exporters) and Prometheus are real ones;
-Prometheus has the metrics of both, and what it has is compared: the same edges, counts, failures and durations.
+Prometheus has the metrics of both, and what it has is compared: the same edges, counts, failures and durations. And
+outside peers have the names that are known of them.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import pytest
 
 from tests.agent import running_agent
 from tests.collector import collector
-from tests.e2e.pairs import run
+from tests.e2e.pairs import at, both_ends, run
 from tests.processes import answers, free_port, program, running, scratch, wait_until
 from tests.prometheus import Labels, Prometheus, prometheus
-from tests.servers import Web, make_certificate, nginx, redis
+from tests.servers import Web, dnsmasq, make_certificate, nginx, redis
+from tests.sink import Sink
 
+PROGRAM = Path(__file__).parent / "programs" / "named.py"
 _CONFIG = """
 receivers: {{otlp: {{protocols: {{grpc: {{endpoint: "127.0.0.1:{grpc}"}}, http: {{endpoint: "127.0.0.1:{http}"}}}}}}}}
 connectors:
@@ -78,10 +81,12 @@ def without_zero(values: dict[Edge, float]) -> dict[Edge, float]:
     return {edge: value for edge, value in values.items() if value}
 
 
-def traffic(front: Web, behind: Web, redis_port: int, tls_port: int) -> dict[Edge, tuple[int, int]]:
+def traffic(front: Web, behind: Web, secure: Web, redis_port: int, tls_port: int) -> dict[Edge, tuple[int, int]]:
     """A fixed number of requests; what is to be counted: edge → requests, failed ones."""
     run("curl", "-s", *[f"{front.url}/hello.txt" for _ in range(20)])
     run("curl", "-s", *[f"{front.url}/missing" for _ in range(5)])
+    for _ in range(8):  # of TLS both ends have the bytes
+        run("curl", "-sk", f"{secure.url}/hello.txt")
     cli = ("redis-cli", "-p", str(redis_port))
     run(*cli, "-r", "10", "set", "key", "value")
     run(*cli, "-r", "3", "lpush", "key", "no list")
@@ -93,7 +98,7 @@ def traffic(front: Web, behind: Web, redis_port: int, tls_port: int) -> dict[Edg
     for _ in range(6):  # to openssl, which is excluded: a server that nobody sees
         run("curl", "-sk", f"https://127.0.0.1:{tls_port}/")
     return {
-        ("curl", "nginx", "", "", ""): (25, 5),
+        ("curl", "nginx", "", "", ""): (33, 5),
         ("nginx", "nginx", "", "", ""): (25, 5),
         ("redis-cli", "redis-server", "", "redis", "redis"): (13, 3),
         ("user", "nginx", "virtual_node", "", ""): (7, 0),
@@ -108,10 +113,11 @@ def test_the_agents_edges_are_the_collectors() -> None:
         prometheus(agent=agent_port, connectors=connectors_port) as measured,
         nginx() as behind,
         nginx(upstream=behind.url) as front,
+        nginx(tls=True) as secure,
         redis() as store,
         tls_server() as tls_port,
     ):
-        ports = ",".join(str(port) for port in (front.port, behind.port, store.port, tls_port))
+        ports = ",".join(str(port) for port in (front.port, behind.port, secure.port, store.port, tls_port))
         environment = {
             "OTEL_EBPF_FILTER_INCLUDE": f'[{{port: "{ports}"}}]',
             "OTEL_EBPF_FILTER_EXCLUDE": f"[{{executable: {Path(sys.executable).resolve()}}}, {{executable: openssl}}]",
@@ -120,7 +126,7 @@ def test_the_agents_edges_are_the_collectors() -> None:
             "OTEL_METRIC_EXPORT_INTERVAL": "500",
         }
         with running_agent(receiver.grpc, protocol="grpc", signals="traces,metrics", environment=environment):
-            expected = traffic(front, behind, store.port, tls_port)
+            expected = traffic(front, behind, secure, store.port, tls_port)
             requests = {edge: count for edge, (count, _) in expected.items()}
             for job in ("agent", "connectors"):
                 wait_until(partial(counted, measured, job, requests), f"{job}'s edges", 30)
@@ -130,6 +136,23 @@ def test_the_agents_edges_are_the_collectors() -> None:
             assert_durations_agree(measured)
             assert_spans_agree(measured)
         assert receiver.complaints() == []
+
+
+def test_a_client_calls_its_server_as_it_asked_dns(sink: Sink) -> None:
+    """Given a program that asked for db.test, when it calls that address, then its span says both."""
+    environment = {"OTEL_EBPF_PEERS_ALIASES": "[{address: db.test, name: orders}]"}
+    with (
+        redis() as store,
+        dnsmasq({"db.test": "127.0.0.1"}) as resolver,
+        running_agent(sink.endpoint, environment=environment),
+    ):
+        run(sys.executable, str(PROGRAM), "db.test", str(resolver.port), str(store.port))
+        run("redis-cli", "-p", str(store.port), "get", "other")
+        clients = sink.wait(both_ends(store, 2))
+    spans = [span for span in clients if at(store, "client")(span)]
+    named = [span for span in spans if span["server.address"] == "db.test"]
+    assert [(span["network.peer.address"], span["service.peer.name"]) for span in named] == [("127.0.0.1", "orders")]
+    assert {span["server.address"] for span in spans} == {"db.test", "127.0.0.1"}
 
 
 def assert_durations_agree(measured: Prometheus) -> None:
