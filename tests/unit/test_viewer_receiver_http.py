@@ -261,6 +261,7 @@ def test_who_hangs_up_within_the_body_leaves_nothing(client: httpx.Client) -> No
             )
         assert client.post(it.http(), content=b"", headers=PROTOBUF).status_code == 200
     assert it.intake.taken == [("traces", b"")]
+    assert it.reception.refused["incomplete"] == 1
 
 
 def test_a_full_room_refuses_and_what_was_in_it_is_stored(client: httpx.Client) -> None:

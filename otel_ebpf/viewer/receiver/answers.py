@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from otel_ebpf.viewer.contract import Malformed, Outcome, Refused, Signal
-from otel_ebpf.viewer.receiver.reception import Stranger, TooLarge, Unsupported
+from otel_ebpf.viewer.receiver.reception import Incomplete, Stranger, TooLarge, Unsupported
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
@@ -40,7 +40,7 @@ def failure(error: Exception) -> Failure:
         return Failure(400, _INVALID_ARGUMENT, message)
     if isinstance(error, Refused):
         return Failure(503, _UNAVAILABLE, message, error.retry_after)
-    if isinstance(error, TooLarge):
+    if isinstance(error, (TooLarge, Incomplete)):
         return Failure(413, _RESOURCE_EXHAUSTED, message)
     if isinstance(error, Stranger):
         return Failure(401, _UNAUTHENTICATED, message, headers=((b"www-authenticate", b"Bearer"),))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from otel_ebpf.viewer.contract import Malformed
 from otel_ebpf.viewer.receiver.asgi import Receive
-from otel_ebpf.viewer.receiver.reception import Stay, TooLarge, TooSlow
+from otel_ebpf.viewer.receiver.reception import Incomplete, Stay, TooLarge, TooSlow
 
 BODY_S = 30.0
 """Longest time for a whole body."""
@@ -23,10 +23,6 @@ _ZLIB = zlib.MAX_WBITS
 WINDOW_BITS: Mapping[str, int] = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
 """Content codings that are understood, besides identity (RFC 9110 §8.4.1: deflate is the zlib format)."""
 GZIP_MAGIC = b"\x1f\x8b"
-
-
-class Disconnected(Exception):
-    """The client has gone before its request was whole: nobody is there to be told."""
 
 
 class Inflater:
@@ -88,7 +84,7 @@ def inflate(coding: str, data: bytes, limit: int) -> bytes:
 async def read_body(receive: Receive, coding: str, limit: int, stay: Stay) -> bytes:
     """The decompressed body of an HTTP request; what is kept of it is taken from the room.
 
-    coding: "" or a key of WINDOW_BITS. TooLarge, TooSlow, Malformed, Refused; Disconnected.
+    coding: "" or a key of WINDOW_BITS. TooLarge, TooSlow, Malformed, Refused, Incomplete.
     """
     inflater = Inflater(coding, limit) if coding else None
     until = time.monotonic() + BODY_S
@@ -101,7 +97,7 @@ async def read_body(receive: Receive, coding: str, limit: int, stay: Stay) -> by
         except asyncio.TimeoutError:
             raise TooSlow("the body did not come in time") from None
         if event["type"] != "http.request":
-            raise Disconnected
+            raise Incomplete("the client went before its request was whole")
         piece: bytes = event.get("body", b"")
         more = event.get("more_body", False)
         wire += len(piece)

@@ -25,7 +25,7 @@ from otel_ebpf.viewer.contract import Malformed, Signal
 from otel_ebpf.viewer.receiver.access import Door
 from otel_ebpf.viewer.receiver.answers import Failure, failure, status_details, success
 from otel_ebpf.viewer.receiver.bodies import GZIP_MAGIC, inflate
-from otel_ebpf.viewer.receiver.reception import NoRoom, Reception, Stay, Stranger, TooLarge, TooSlow, Unsupported
+from otel_ebpf.viewer.receiver.reception import Incomplete, NoRoom, Reception, Stay, Stranger, TooSlow, Unsupported
 
 METHODS: dict[str, Signal] = {
     "/opentelemetry.proto.collector.trace.v1.TraceService/Export": "traces",
@@ -122,8 +122,8 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         finally:
             self._readers.release()
         if message is grpc.aio.EOF:
-            # also what is read of a message that was too long: grpcio has answered that by itself
-            raise TooLarge(f"no message, or one of more than {self._reception.request_bytes} bytes")
+            # a client that went, or a message that is too long: to the latter grpcio has answered by itself
+            raise Incomplete(f"no whole message of at most {self._reception.request_bytes} bytes")
         stay.take(len(message))
         return self._decompressed(message, stay)
 

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from otel_ebpf.viewer.contract import Outcome, Signal
 from otel_ebpf.viewer.receiver.answers import JSON, PROTOBUF, failure, retry_seconds, status_body, success
 from otel_ebpf.viewer.receiver.asgi import Receive, Scope, Send, answer, header
-from otel_ebpf.viewer.receiver.bodies import WINDOW_BITS, Disconnected, read_body
-from otel_ebpf.viewer.receiver.reception import Reception, Stay, TooLarge, Unsupported
+from otel_ebpf.viewer.receiver.bodies import WINDOW_BITS, read_body
+from otel_ebpf.viewer.receiver.reception import Incomplete, Reception, Stay, TooLarge, Unsupported
 
 PATHS: dict[str, Signal] = {"/v1/traces": "traces", "/v1/metrics": "metrics", "/v1/logs": "logs"}
 PROFILES = "/v1development/profiles"
@@ -47,7 +47,8 @@ class OtlpHttp:
                 request = await self._from_json(signal, request)
             handed = True
             outcome: Outcome = await self._reception.hand_in(signal, request, stay)
-        except Disconnected:
+        except Incomplete as error:
+            self._reception.count(error)  # nobody is there to be told
             return
         except Exception as error:
             # a defect too must have an answer, and be counted

@@ -31,18 +31,23 @@ _LOG = logging.getLogger(__name__)
 
 MALFORMED = "malformed"
 TOO_LARGE = "too_large"
+INCOMPLETE = "incomplete"
 TOO_SLOW = "too_slow"
 NO_ROOM = "no_room"
 REFUSED = "refused"
 STRANGER = "unauthorized"
 UNSUPPORTED = "unsupported"
 FAULT = "fault"
-REASONS = (MALFORMED, TOO_LARGE, TOO_SLOW, NO_ROOM, REFUSED, STRANGER, UNSUPPORTED, FAULT)
+REASONS = (MALFORMED, TOO_LARGE, INCOMPLETE, TOO_SLOW, NO_ROOM, REFUSED, STRANGER, UNSUPPORTED, FAULT)
 """Why requests were not taken: keys of `Reception.refused`."""
 
 
 class TooLarge(OtelEbpfError):
     """413, RESOURCE_EXHAUSTED without RetryInfo: sending it again is of no use, sending less is."""
+
+
+class Incomplete(OtelEbpfError):
+    """The client went before its request was whole; over gRPC perhaps it was too long, which looks the same there."""
 
 
 class TooSlow(Refused):
@@ -78,6 +83,7 @@ class Unsupported(OtelEbpfError):
 _REASON_OF = (
     (Malformed, MALFORMED),
     (TooLarge, TOO_LARGE),
+    (Incomplete, INCOMPLETE),
     (TooSlow, TOO_SLOW),
     (NoRoom, NO_ROOM),
     (Refused, REFUSED),
