@@ -8,7 +8,7 @@ const STARTED = Date.now();
 const EMPTY = { nodes: [], edges: [] };
 
 export function worldOf(scenario) {
-  return { shop: SHOP, gaps: SHOP, empty: EMPTY, large: large() }[scenario];
+  return { shop: SHOP, gaps: SHOP, busy: SHOP, empty: EMPTY, large: large() }[scenario];
 }
 
 function moment(text, otherwise, now) {

@@ -1,7 +1,7 @@
 // A stand-in for the viewer while the page is developed, and for browser tests of large maps: the page built anew at
 // every change, and an API of made-up, always equal numbers.
 //
-//     npm run dev -- [--scenario shop|large|empty|gaps] [--port 8899] [--page DIR: serve this, build nothing]
+//     npm run dev -- [--scenario shop|large|empty|gaps|busy] [--port 8899] [--page DIR: serve this, build nothing]
 
 import { createReadStream, existsSync, mkdtempSync, readdirSync, statSync } from "node:fs";
 import { createServer } from "node:http";
@@ -16,7 +16,7 @@ const { values: options } = parseArgs({ options: {
   scenario: { type: "string", default: "shop" }, port: { type: "string", default: "8899" }, page: { type: "string" },
 } });
 const world = worldOf(options.scenario);
-if (!world) throw new Error(`no scenario ${options.scenario}: shop, large, empty or gaps`);
+if (!world) throw new Error(`no scenario ${options.scenario}: shop, large, empty, gaps or busy`);
 
 const SOURCES = fileURLToPath(new URL("../src", import.meta.url));
 const folder = options.page ?? join(mkdtempSync(join(tmpdir(), "otel-ebpf-page-")), "page");
@@ -41,12 +41,20 @@ function file(response, path) {
   createReadStream(found).pipe(response);
 }
 
-function live(request, response) {
+/** Lines come six every half second; in the scenario busy, 200 four times a second: the most that a viewer sends. */
+function live(request, response, filter) {
+  const wrong = /^(?!(service|protocol|peer|name|text|status|kind|error|duration)\s*[=!~<>])/.exec(filter);
+  if (filter && wrong) {
+    response.writeHead(400, { "content-type": "application/json" });
+    response.end(JSON.stringify({ error: `filter: '${filter.split(/\s/)[0]}' is not KEY OPERATOR VALUE like service=shop; keys: service, protocol, peer, status, duration, kind, name, text, error` }));
+    return;
+  }
+  const busy = options.scenario === "busy";
   response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
   const timer = setInterval(() => {
-    if (world.edges.length) response.write(`event: spans\ndata: ${JSON.stringify(liveSpans(world, Date.now(), 6))}\n\n`);
-    if (options.scenario === "gaps") response.write(`event: missed\ndata: ${JSON.stringify({ count: 17 })}\n\n`);
-  }, 500);
+    if (world.edges.length) response.write(`event: spans\ndata: ${JSON.stringify(liveSpans(world, Date.now(), busy ? 200 : 6).filter((line) => filter !== "error=true" || line.failed))}\n\n`);
+    if (busy || options.scenario === "gaps") response.write(`event: missed\ndata: ${JSON.stringify({ count: busy ? 301 : 17 })}\n\n`);
+  }, busy ? 250 : 500);
   request.on("close", () => clearInterval(timer));
 }
 
@@ -56,7 +64,7 @@ const server = createServer(async (request, response) => {
     await fresh();
     file(response, url.pathname);
   } else if (url.pathname === "/api/v1/live") {
-    live(request, response);
+    live(request, response, url.searchParams.get("q") ?? "");
   } else {
     const body = answer(options.scenario, world, url.pathname.slice("/api/v1/".length), url.searchParams);
     response.writeHead(body ? 200 : 404, { "content-type": "application/json", "cache-control": "no-store" });

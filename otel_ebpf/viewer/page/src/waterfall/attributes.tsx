@@ -1,5 +1,6 @@
 // Attributes as a list: long values are cut until they are asked for, each can be copied and searched for.
 
+import { Fragment } from "preact";
 import { useState } from "preact/hooks";
 import type { Attributes } from "../api";
 import { exact } from "../format";
@@ -21,7 +22,7 @@ export function AttributeList({ attributes, filter = "", searchable = false }: {
       <dl class="attributes">
         {shown.map(([key, value]) => (
           <div key={key}>
-            <dt title={key}>{key}</dt>
+            <dt title={key}>{key.split(/(?<=[._])/).map((part, index) => <Fragment key={index}>{part}<wbr /></Fragment>)}</dt>
             <dd><Value name={key} value={value} /></dd>
             <span class="attribute-tools">
               {searchable && value.length <= 256 && <a href={href("/traces", { attr: [`${key}=${value}`] })} aria-label={`Find traces with this ${key}`} title="Find traces with this value"><Lens /></a>}

@@ -37,8 +37,8 @@ export function networkOf(node: Node): Interval[] {
   return [[node.start, node.start + node.network / 2], [node.end - node.network / 2, node.end]];
 }
 
-/** Where there is room for a bar's duration: behind it, before it, or in it. */
-export function labelPlace(bar: Bar): "after" | "before" | "inside" {
-  if (bar.left + bar.width < 80) return "after";
-  return bar.left > 20 ? "before" : "inside";
+/** Where there is room for a bar's text, `room` percent wide: behind it, before it, or in it. */
+export function labelPlace(bar: Bar, room: number): "after" | "before" | "inside" {
+  if (bar.left + bar.width < 100 - room) return "after";
+  return bar.left > room ? "before" : "inside";
 }

@@ -43,7 +43,7 @@ export function Row({ node, index, count, height, indent, color, view, selected,
         {node.skew > 0 && <span class="wf-tag warn" title={`${duration(node.skew)} outside its client's span: the clocks of the two hosts differ`}>clock</span>}
         {link && <span class="wf-tag" title={`Parent found by ${link.method}. ${link.means}`}>{link.short}</span>}
       </div>
-      <Time node={node} view={view} />
+      <Time node={node} view={view} narrow={height > 40} />
     </div>
   );
 }
@@ -52,7 +52,7 @@ function Triangle({ closed }: { closed: boolean }) {
   return <svg width="8" height="8" viewBox="0 0 8 8" aria-hidden="true"><path d={closed ? "M2 0.5 7 4 2 7.5z" : "M0.5 2h7L4 7z"} fill="currentColor" /></svg>;
 }
 
-function Time({ node, view }: { node: Node; view: View }) {
+function Time({ node, view, narrow }: { node: Node; view: View; narrow: boolean }) {
   const bar = barOf([node.start, node.end], view);
   if (!bar) {
     const before = node.end < view.from;
@@ -60,7 +60,7 @@ function Time({ node, view }: { node: Node; view: View }) {
   }
   const first = firstByte(node.span);
   const byte = first === null ? null : barOf([node.start + first, node.start + first], view);
-  const place = labelPlace(bar);
+  const place = labelPlace(bar, (narrow ? 20 : 14) + (node.network === null ? 0 : narrow ? 32 : 18));
   const text = { after: { left: `${bar.left + bar.width}%` }, before: { right: `${100 - bar.left}%` }, inside: { right: `${100 - bar.left - bar.width}%` } }[place];
   const network = networkOf(node);
   return (
