@@ -19,12 +19,15 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from bench.processes import cpu_seconds, rss_mb
 from bench.table import Row, Spread
+from otel_ebpf.viewer.decode.batch import table
+from otel_ebpf.viewer.decode.signature import Signer, bits, words
 from otel_ebpf.viewer.pages import FOLDER
 from otel_ebpf.viewer.store import Database
 from tests.unit.viewer_requests import CLIENT, SERVER, Plain, request, span
 from tests.viewer import Viewer, viewer
 
 SPANS, SERVICES, EDGES, MINUTES = 10_000_000, 200, 1000, 15
+PATHS = 100_000
 SENT_AT_ONCE = 500
 """Spans of one request: what SDKs' batch processors send by default (512)."""
 RATE = 1_000
@@ -101,10 +104,17 @@ def store_of(folder: Path, spans: int = SPANS) -> None:
     cursor, now = database.cursor(), time.time_ns()
     step = MINUTES * 60 * 10**9 // spans
     part = spans // 10
+    signer = Signer()
+    constant = signer.of(dict.fromkeys(("http.request.method", "url.scheme", "server.address", "http.route"), "x"))
+    constant |= signer.of(dict.fromkeys(("network.peer.address", "client.address", "otel_ebpf.link.method"), "y"))
+    constant |= signer.of({"http.response.status_code": 200, "server.port": 8080, "client.port": 40000})
+    paths = [constant | bits("url.path", f"/users/{number}") for number in range(PATHS)]
+    columns = [("path", "BIGINT"), *((f"sign_{word}", "UBIGINT") for word in "abc")]
+    cursor.register("signs", table(columns, [(number, *words(one)) for number, one in enumerate(paths)]))
     for first in range(0, spans, part):
         cursor.execute(_SPANS, [now - spans * step, step, first, first + part])
     for sql in _SUMS:
-        cursor.execute(sql, {"now": now - now % 10**10})
+        cursor.execute(sql.replace("$now", str(now - now % 10**10)))
     database.close()
 
 
@@ -130,12 +140,11 @@ def _question_rows() -> list[Row]:
                 ),
                 f"map of {SERVICES} services, {EDGES} edges": (f"/api/v1/map?{window}", 500),
             }
-            table = []
+            found_rows = []
             for what, (path, limit) in asked.items():
                 times = [_milliseconds(partial(at.get, path)) for _ in range(7)]
-                table.append(Row(f"viewer, {SPANS // 10**6} M spans: {what}", Spread.of(times), " ms", 0, limit))
-    table.append(Row("viewer: bytes on disk per span", Spread.of([size / SPANS]), " B", 0))
-    return table
+                found_rows.append(Row(f"viewer, {SPANS // 10**6} M spans: {what}", Spread.of(times), " ms", 0, limit))
+    return [*found_rows, Row("viewer: bytes on disk per span", Spread.of([size / SPANS]), " B", 0)]
 
 
 def _milliseconds(work: Callable[[], object]) -> float:
@@ -168,17 +177,18 @@ def _weight_row() -> Row:
     return Row("page: all of its files, gzip", Spread.of([size / 1024]), " KB", 0, 600)
 
 
-_SPANS = """
+_SPANS = f"""
 INSERT INTO spans
 SELECT $1 + i * $2, exp(hash(i + 7) % 1000 / 1000.0 * 9 + 11)::BIGINT, hash(i // 10), hash(i // 10 + 7), hash(i * 3),
     CASE WHEN i % 10 = 0 THEN 0 ELSE hash((i - 1) * 3) END, 'service-' || hash(i // 2 + 1) % 200,
     hash(i // 2 + 1) % 200, 2 + i % 2, CASE WHEN hash(i * 5) % 50 = 0 THEN 2 ELSE 0 END,
-    'GET /users/{id}/' || hash(i) % 20, '', 'otel_ebpf',
-    '{"http.request.method":"GET","url.path":"/users/' || i % 100000 || '","url.scheme":"http",' ||
+    'GET /users/{{id}}/' || hash(i) % 20, '', 'otel_ebpf',
+    '{{"http.request.method":"GET","url.path":"/users/' || i % {PATHS} || '","url.scheme":"http",' ||
     '"http.response.status_code":200,"server.address":"service-' || i % 200 || '","server.port":8080,' ||
     '"client.address":"127.0.0.1","client.port":' || 30000 + hash(i) % 30000 || ',"network.peer.address":' ||
-    '"127.0.0.1","otel_ebpf.link.method":"connection","http.route":"/users/{id}"}', NULL, NULL
-FROM range($3, $4) r(i)
+    '"127.0.0.1","otel_ebpf.link.method":"connection","http.route":"/users/{{id}}"}}', NULL, NULL,
+    sign_a, sign_b, sign_c
+FROM range($3, $4) r(i) JOIN signs ON signs.path = i % {PATHS}
 """
 _STEPS = "range(90) steps(step), range(1000) keys(key), range(8) buckets(bucket)"
 _SUMS = (

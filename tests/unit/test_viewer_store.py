@@ -221,7 +221,8 @@ def test_beyond_the_size_the_oldest_goes_and_the_file_stops_to_grow(database: Da
     for round_ in range(8):
         cursor.execute(
             "INSERT INTO spans SELECT ? + i * 1000, 1, hash(i), hash(i + 1), hash(i + 2), hash(i + 3), 's', 1, 2, 0, "
-            "'n', '', '', '{\"k\":\"' || hash(i * 7 + ?) || hash(i * 11) || '\"}', NULL, NULL FROM range(100000) r(i)",
+            "'n', '', '', '{\"k\":\"' || hash(i * 7 + ?) || hash(i * 11) || '\"}', NULL, NULL, 0, 0, 0 "
+            "FROM range(100000) r(i)",
             [now - DAY // 2 + round_ * SECOND, round_],
         )
         cursor.execute("CHECKPOINT")

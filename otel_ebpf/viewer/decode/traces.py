@@ -16,6 +16,7 @@ from otel_ebpf.viewer.decode.attributes import TEXT, Value, as_json
 from otel_ebpf.viewer.decode.batch import Batch
 from otel_ebpf.viewer.decode.context import Context
 from otel_ebpf.viewer.decode.peers import family, peer, system_of
+from otel_ebpf.viewer.decode.signature import words
 
 COLUMNS = (
     *(("start", "BIGINT"), ("duration", "BIGINT")),
@@ -23,6 +24,7 @@ COLUMNS = (
     *(("service", "VARCHAR"), ("resource", "UBIGINT"), ("kind", "UTINYINT"), ("status", "UTINYINT")),
     *(("name", "VARCHAR"), ("message", "VARCHAR"), ("scope", "VARCHAR"), ("attributes", "VARCHAR")),
     *(("events", "VARCHAR"), ("links", "VARCHAR")),
+    *(("sign_a", "UBIGINT"), ("sign_b", "UBIGINT"), ("sign_c", "UBIGINT")),
     *(("peer", "VARCHAR"), ("system", "VARCHAR"), ("family", "VARCHAR")),
 )
 """Those of the table, then those that only the sums need."""
@@ -90,6 +92,7 @@ def _row(span: Span, service: str, resource: int, scope: str, context: Context) 
         as_json(attributes),
         _events(span.events, context) if span.events else None,
         _links(span.links, context) if span.links else None,
+        *words(context.signer.of(attributes)),
         called,
         system,
         family(attributes),

@@ -23,7 +23,10 @@ CREATE TABLE spans(
     scope VARCHAR,
     attributes VARCHAR,
     events VARCHAR,               -- JSON: [{"time":ns as text,"name":…,"attributes":{…}}], or NULL
-    links VARCHAR                 -- JSON: [{"trace_id":hex,"span_id":hex,"attributes":{…}}], or NULL
+    links VARCHAR,                -- JSON: [{"trace_id":hex,"span_id":hex,"attributes":{…}}], or NULL
+    sign_a UBIGINT,               -- 192 bits in which each pair of `attributes` has set its own (decode/signature.py)
+    sign_b UBIGINT,
+    sign_c UBIGINT
 );
 
 CREATE TABLE logs(
