@@ -11,6 +11,8 @@ const COLUMN_GAP = 120;
 const INNER_GAP = 44;
 const WRAP_GAP = 26;
 const ASPECT = 1.7;
+const ZIGZAG = [-0.2, 0.7, -0.9, 0.3, -0.5, 1, -0.7, 0.5];
+const ZIGZAG_HEIGHT = 220;
 
 /** Column of every node: the longest path to it, where edges that close a cycle do not count. */
 export function ranks(boxes: readonly Box[], links: readonly Link[]): Map<string, number> {
@@ -97,22 +99,25 @@ export function layered(boxes: readonly Box[], links: readonly Link[], inner = f
   const rows = rowsFor(columns, gap);
   const positions = new Map<string, { x: number; y: number }>();
   let x = 0;
-  let tallest = 0;
-  for (const column of columns) {
+  const most = Math.max(...columns.map((column) => column.length));
+  for (const [index, column] of columns.entries()) {
+    // Columns of one or two nodes beside each other would stand in a line, and hide the edges that skip one.
+    const lift = inner || column.length > 2 || most < 3 && columns.length < 4 ? 0 : (ZIGZAG[index % ZIGZAG.length] ?? 0) * ZIGZAG_HEIGHT;
     const parts = Math.max(1, Math.ceil(column.length / rows));
     for (let part = 0; part < parts; part += 1) {
       const own = column.filter((_, index) => index % parts === part); // neighbours in the order stay side by side
       const width = Math.max(0, ...own.map((box) => box.w));
       const height = own.reduce((sum, box) => sum + box.h + ROW_GAP, -ROW_GAP);
-      let y = -height / 2 + (parts > 1 ? (part / parts) * 24 : 0);
+      let y = lift - height / 2 + (parts > 1 ? (part / parts) * 24 : 0);
       for (const box of own) {
         positions.set(box.id, { x: x + width / 2, y: y + box.h / 2 });
         y += box.h + ROW_GAP;
       }
-      tallest = Math.max(tallest, height);
       x += width + (part < parts - 1 ? WRAP_GAP : gap);
     }
   }
-  for (const at of positions.values()) at.y += tallest / 2;
-  return { positions, routes: new Map(), width: Math.max(0, x - gap), height: tallest };
+  const edges = boxes.map((box) => ({ y: positions.get(box.id)?.y ?? 0, half: box.h / 2 }));
+  const top = Math.min(...edges.map(({ y, half }) => y - half));
+  for (const at of positions.values()) at.y -= top;
+  return { positions, routes: new Map(), width: Math.max(0, x - gap), height: Math.max(...edges.map(({ y, half }) => y + half)) - top };
 }

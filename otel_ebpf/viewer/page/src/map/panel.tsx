@@ -86,7 +86,7 @@ function TraceList({ title, traces, more, none }: { title: string; traces: Trace
         {traces?.map((trace) => (
           <li key={trace.trace_id}>
             <a class="line" href={href(at("trace", trace.trace_id), { span: trace.matched.span_id })}>
-              <HealthMark red={{ calls: 1, failed: trace.failed ? 1 : 0 }} />
+              <HealthMark red={{ calls: trace.spans, failed: trace.errors }} />
               <span class="grow clip">{trace.matched.name || trace.name}</span>
               <span class="faint">{ago(trace.start, now)}</span>
               <span class="line-value">{duration(trace.matched.duration)}</span>
