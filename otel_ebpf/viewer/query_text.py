@@ -22,7 +22,7 @@ _DEEPEST = 40
 
 def show(what: str, answer: dict[str, object]) -> None:
     """Print an answer. what: as on the command line, with NAME for a name that was given."""
-    # Wider than any line: ids are to be copied and lines to be grepped whole, so nothing is cut to the terminal's width.
+    # Wider than any line: ids are copied and lines are grepped whole, so nothing is cut to the terminal's width.
     console = Console(highlight=False, markup=False, emoji=False, width=_WIDTH)
     for table in _SHOW[what](answer):
         console.print(table)

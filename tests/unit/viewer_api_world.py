@@ -5,11 +5,16 @@ Everything goes in as OTLP, through the viewer's own decoding and writing.
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+import uvicorn
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -17,7 +22,6 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from starlette.applications import Starlette
 from starlette.routing import Mount
-from starlette.testclient import TestClient
 
 from otel_ebpf.viewer.api import jaeger
 from otel_ebpf.viewer.api.feed import Feed
@@ -70,12 +74,24 @@ class World:
         self.context = Context(now=self.now + 60 * SECOND, oldest=0)
         self.feed = Feed()
         self._span = 0
+        self._request = ExportTraceServiceRequest()
 
-    def client(self) -> TestClient:
-        """Speaks to the API as a browser would."""
-        live = routes(self.database, Status(), self.feed)
-        app = Starlette(routes=[Mount("/api/v1", routes=live), Mount("/api", routes=jaeger.routes(self.database))])
-        return TestClient(app)
+    @contextmanager
+    def served(self) -> Iterator[httpx.Client]:
+        """A client of the API on a real server, on loopback."""
+        ours, theirs = routes(self.database, Status(), self.feed), jaeger.routes(self.database)
+        app = Starlette(routes=[Mount("/api/v1", routes=ours), Mount("/api", routes=theirs)])
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            with httpx.Client(base_url=address, timeout=30, trust_env=False) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join()
 
     def span(
         self,
@@ -91,11 +107,10 @@ class World:
         resource: Mapping[str, Value] | None = None,
         **attributes: Value,
     ) -> int:
-        """Store one span; returns its id. ago, took: seconds. Attributes are written with __ for each dot."""
+        """Have one span sent with the next `flush`; returns its id. ago, took: seconds; __ in attributes is a dot."""
         self._span += 1
         start = self.now - round(ago * SECOND)
-        request = ExportTraceServiceRequest()
-        group = request.resource_spans.add()
+        group = self._request.resource_spans.add()
         group.resource.attributes.extend(pairs({"service.name": service, **(resource or {})}))
         scoped = group.scope_spans.add()
         scoped.scope.name = "test"
@@ -112,12 +127,12 @@ class World:
         span.status.code = 2 if failed else 0  # type: ignore[assignment]
         event = span.events.add(time_unix_nano=start + 1, name="seen")
         event.attributes.extend(pairs({"n": 1}))
-        self.store(request)
         return self._span
 
-    def store(self, request: ExportTraceServiceRequest) -> None:
-        """A request, as a receiver would hand it in."""
-        batch = decode_traces(request.SerializeToString(), self.context)
+    def flush(self) -> None:
+        """Store the spans, as if a receiver had handed them in."""
+        batch = decode_traces(self._request.SerializeToString(), self.context)
+        self._request = ExportTraceServiceRequest()
         assert not batch.rejected, batch.rejected
         self.writer.write([batch], [], self.now)
         self.feed.publish(batch.rows)
@@ -194,6 +209,7 @@ class World:
 
     def join(self) -> None:
         """As if all spans had waited for long enough for the other ends of their calls."""
+        self.flush()
         self.writer.join(self.now + 3600 * SECOND)
 
     def checkout(self, trace: int, *, ago: float = 60.0, took: float = 0.1, failed: bool = False) -> None:

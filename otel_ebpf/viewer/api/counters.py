@@ -73,7 +73,8 @@ def growths(reader: Reader, names: Sequence[str], window: Window, part: str = ""
             counts = _sum([reals(one) for one in listing(row["all_counts"])])
         else:
             value = grown(real(row["last"]), row["base"], None if new else row["first"])
-            counts = _grown_counts(row, new)
+            before = reals(row["base_counts"]) or ([] if new else reals(row["first_counts"]))
+            counts = grown_counts(reals(row["last_counts"]), before)
         yield Growth(
             text(row["name"]),
             whole(row["resource"]),
@@ -107,9 +108,12 @@ def grown(last: float, base: object, first: object) -> float:
     return last - since if since <= last else last
 
 
-def _grown_counts(row: Row, new: bool) -> list[float]:
-    last = reals(row["last_counts"])
-    before = reals(row["base_counts"]) or ([] if new else reals(row["first_counts"]))
+def grown_counts(last: list[float], before: list[float]) -> list[float]:
+    """The same for the counts of a histogram; before: empty for zeros.
+
+    >>> grown_counts([5.0, 1.0], [3.0, 1.0])
+    [2.0, 0.0]
+    """
     if len(before) != len(last) or any(now < then for now, then in zip(last, before, strict=True)):
         return last
     return [now - then for now, then in zip(last, before, strict=True)]

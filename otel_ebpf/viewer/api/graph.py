@@ -17,7 +17,7 @@ from otel_ebpf.viewer.api.values import Row, text, whole, whole_numbers
 from otel_ebpf.viewer.api.window import Window
 from otel_ebpf.viewer.contract import Reader
 
-_MORE = 1.1
+MORE = 1.1
 """Metrics and spans are cut differently at the edges of the window: so much more must metrics count to be believed."""
 
 _BY_EDGE = f"""
@@ -49,7 +49,7 @@ FROM summed GROUP BY service
 
 def graph(reader: Reader, window: Window) -> Graph:
     """The graph of a window."""
-    found = Graph(_services(reader, window), _span_edges(reader, window))
+    found = graph_of_spans(reader, window)
     _count_all(found, reader, window)
     incoming: dict[str, list[Edge]] = {}
     for edge in found.edges.values():
@@ -61,6 +61,11 @@ def graph(reader: Reader, window: Window) -> Graph:
     for name, edges in incoming.items():
         _serve(found.nodes[name], edges)
     return found
+
+
+def graph_of_spans(reader: Reader, window: Window) -> Graph:
+    """What spans alone tell: services, and edges between whatever."""
+    return Graph(_services(reader, window), _span_edges(reader, window))
 
 
 def _serve(node: Node, edges: list[Edge]) -> None:
@@ -117,7 +122,7 @@ def _count_all(found: Graph, reader: Reader, window: Window) -> None:
         if known is None:
             if len(found.edges) < EDGES:
                 found.edges[key] = counted
-        elif known.calls * _MORE < counted.calls:
+        elif known.calls * MORE < counted.calls:
             known.calls, known.failed = counted.calls, counted.failed
             known.took = counted.took if counted.took.any() else known.took
             known.server_took = counted.server_took if counted.server_took.any() else known.server_took

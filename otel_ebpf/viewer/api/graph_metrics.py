@@ -58,6 +58,15 @@ def metric_edges(reader: Reader, window: Window, spans: Graph) -> dict[tuple[str
     return counted
 
 
+def is_edge(said: dict[str, object], spans: Graph, client: str | None, server: str | None) -> bool:
+    """Whether a series with these attributes counts an edge from `client` to `server` (None: any)."""
+    at_client, at_server = (str(said.get(end, "")) for end in ("client", "server"))
+    if not at_client or not at_server:
+        return False
+    named = _client(at_client, spans)
+    return client in (None, named) and server in (None, _server(named, at_server, spans))
+
+
 def _client(name: str, spans: Graph) -> str:
     if name in spans.nodes:
         return name
@@ -97,12 +106,17 @@ def _is_address(name: str) -> bool:
 def _named(client: str, server: str, growth: Growth, spans: Graph) -> Edge:
     """What the metric's attributes say of both ends; a virtual end is one that has no spans."""
     connection_type = str(growth.attributes.get("connection_type", ""))
-    virtual = connection_type == "virtual_node"
     by_type = {"database": "database", "messaging_system": "messaging", "virtual_node": "external"}
-    server_is = "service" if _is_service(server, spans) else by_type.get(connection_type, "service")
-    client_is = "external" if virtual and not _is_service(client, spans) and server_is == "service" else "service"
+    outside = connection_type == "virtual_node" and not _is_service(client, spans) and _is_outside(client)
+    client_is = "external" if outside else "service"
+    server_is = "service" if outside or _is_service(server, spans) else by_type.get(connection_type, "service")
     system = next((str(growth.attributes[name]) for name in _SYSTEMS if growth.attributes.get(name)), "")
     return Edge(client, server, connection_type, client_is, server_is, system)
+
+
+def _is_outside(name: str) -> bool:
+    """Of a client: one that was not seen has no name but its address. The metric does not say which end is virtual."""
+    return name in (UNKNOWN, INTERNET) or _is_address(_host(name))
 
 
 def _is_service(name: str, spans: Graph) -> bool:

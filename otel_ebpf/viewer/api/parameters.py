@@ -187,11 +187,11 @@ def read(parameters: Iterable[Parameter], path: Mapping[str, str], query: Iterab
     """The values of a request; BadParameter if one is wrong, unknown or given twice. An empty one counts as missing."""
     known = {parameter.name: parameter for parameter in parameters}
     given = Given()
-    for name, text in (*path.items(), *query):
+    for in_path, name, text in (*((True, *pair) for pair in path.items()), *((False, *pair) for pair in query)):
         parameter = known.get(name)
-        if parameter is None or parameter.in_path != (name in path):
+        if parameter is None or parameter.in_path != in_path:
             raise BadParameter(f"{abbreviate(name)}: unknown parameter; there are {', '.join(_names(known)) or 'none'}")
-        if text == "" and not parameter.in_path:
+        if text == "" and not in_path:
             continue
         values = given.values.setdefault(name, [])
         if len(values) >= (REPEATED if parameter.repeated else 1):

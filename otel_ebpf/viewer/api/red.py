@@ -7,6 +7,8 @@ import numpy as np
 from otel_ebpf.viewer.api.answers import KINDS, Heat, RedSeries
 from otel_ebpf.viewer.api.ask import Ask
 from otel_ebpf.viewer.api.gaps import gaps
+from otel_ebpf.viewer.api.graph import MORE, graph_of_spans
+from otel_ebpf.viewer.api.graph_steps import edge_steps
 from otel_ebpf.viewer.api.parameters import BadParameter, Given
 from otel_ebpf.viewer.api.quantiles import histograms, quantile, upper_ms
 from otel_ebpf.viewer.api.values import ms
@@ -23,7 +25,19 @@ def red(ask: Ask) -> RedSeries:
     found = _sums(ask.reader, window, steps, given)
     index = found["step"].astype(np.int64).clip(0, steps.count - 1)
     took = histograms(index, steps.count, found["bucket"], found["calls"])
-    failed = np.bincount(index, found["failed"].astype(np.float64), steps.count).astype(np.int64)
+    calls = took.sum(axis=1)
+    failed = np.bincount(index, found["failed"].astype(np.float64), steps.count).astype(np.float64)
+    if given.text("client") or given.text("server"):
+        counted = edge_steps(
+            ask.reader,
+            window,
+            steps,
+            graph_of_spans(ask.reader, window),
+            given.text("client"),
+            given.text("server"),
+        )
+        if counted.calls.sum() > MORE * calls.sum():
+            calls, failed, took = counted.calls, counted.failed, counted.took
     used = np.flatnonzero(took.sum(axis=0))
     low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
     return RedSeries(
@@ -31,13 +45,13 @@ def red(ask: Ask) -> RedSeries:
         end=ms(window.end),
         step=ms(steps.step),
         times=steps.times,
-        calls=took.sum(axis=1).astype(np.int64).tolist(),
-        failed=failed.tolist(),
+        calls=np.rint(calls).astype(np.int64).tolist(),
+        failed=np.rint(failed).astype(np.int64).tolist(),
         p50=quantile(took, 0.5),
         p99=quantile(took, 0.99),
         heat=Heat(
             bounds=[float(f"{upper_ms(bucket):.6g}") for bucket in range(low, high)],
-            counts=took[:, low:high].astype(np.int64).tolist(),
+            counts=np.rint(took[:, low:high]).astype(np.int64).tolist(),
         ),
         gaps=gaps(ask.reader, window),
     )
