@@ -168,7 +168,7 @@ def _check_together(config: Config) -> None:
     if config.viewer.enabled == "always" and config.exports:
         raise refuse("viewer.enabled", "always", "possible while something is exported; expected auto or never")
     if config.viewer.listen == "none":
-        raise refuse("viewer.listen", "none", "an address; for no viewer: viewer.enabled: never, or --no-viewer")
+        raise refuse("viewer.listen", "none", "an address; for no viewer: --no-viewer")
     if config.batch.size > config.batch.queue:
         raise refuse("batch.size", config.batch.size, f"at most batch.queue, which is {config.batch.queue}")
     for signal in SIGNALS:
