@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from otel_ebpf.demo.processes import Processes, Service
+from otel_ebpf.errors import UnsupportedError
 
 _LEAST_SPANS, _LEAST_SERVICES = 5, 4
 _TIMEOUT_S = 2.0
@@ -47,9 +48,9 @@ class Observer:
         said = self.service.log.read_text(errors="replace")
         found = re.search(r"^view: (http\S+)$", said, re.MULTILINE)
         if found is None:
-            self._processes.fail(self.service)
-        else:
-            self.page = found[1]
+            why = re.search(r"no viewer: (.*?)(?:; the live lines.*)?$", said, re.MULTILINE)
+            raise UnsupportedError(f"demo: no viewer: {why[1] if why else 'the agent does not say why'}")
+        self.page = found[1]
 
     def whole_trace(self) -> Trace | None:
         """One that begins at a customer and has reached a database; None: not yet."""
