@@ -52,6 +52,10 @@ class Intake(Protocol):
         """
         ...
 
+    def lose(self, reason: str) -> None:
+        """Count a request that could not be handed in; reasons are few."""
+        ...
+
 
 class Reader(Protocol):
     """Questions to the store; callable from any thread."""

@@ -103,7 +103,7 @@ class Ingest:
             refusal = self._refusal(len(request))
             if refusal:
                 self.counts.refused += 1
-                self._lose(f"requests refused: {refusal.partition(' (')[0]}")
+                self._count(f"requests refused: {refusal.partition(' (')[0]}")
                 done.set_exception(Refused(refusal, AGAIN))
                 return done
             self._queue.append(_Request(signal, request, done))
@@ -118,7 +118,13 @@ class Ingest:
             return self.trouble
         return "more comes than can be written" if self._waiting and self._waiting + size > QUEUE else ""
 
-    def _lose(self, reason: str) -> None:
+    def lose(self, reason: str) -> None:
+        """See `Intake.lose`."""
+        with self._changed:
+            self.counts.refused += 1
+            self._count(reason)
+
+    def _count(self, reason: str) -> None:
         self._losses[reason] = self._losses.get(reason, 0) + 1
 
     def close(self, seconds: float) -> None:
@@ -173,11 +179,16 @@ class Ingest:
                 _end(request, Refused("the store cannot be written", AGAIN))
         except Exception as error:
             if len(requests) == 1:
-                self.counts.malformed += 1
-                _end(requests[0], Malformed(f"cannot be stored ({type(error).__name__})"))
+                self._malformed(requests[0], Malformed(f"cannot be stored ({type(error).__name__})"))
                 return
             for request in requests:
                 self._store([request])
+
+    def _malformed(self, request: _Request, error: Malformed) -> None:
+        with self._changed:
+            self.counts.malformed += 1
+            self._count(f"{request.signal} requests malformed")
+        _end(request, error)
 
     def _write(self, requests: list[_Request]) -> None:
         self._context.now = time.time_ns()
@@ -189,8 +200,7 @@ class Ingest:
             try:
                 batch = DECODERS[request.signal](request.data, self._context)
             except Malformed as error:
-                self.counts.malformed += 1
-                _end(request, error)
+                self._malformed(request, error)
                 continue
             for reason, count in [*batch.rejected.items(), *batch.cut.items()]:
                 found[request.signal, reason] = found.get((request.signal, reason), 0) + count
@@ -244,7 +254,7 @@ class Ingest:
 
     def _failed(self, error: Exception) -> None:
         with self._changed:
-            self._lose(f"transactions failed ({type(error).__name__})")
+            self._count(f"transactions failed ({type(error).__name__})")
         if isinstance(error, duckdb.FatalException | duckdb.InternalException | duckdb.IOException):
             with suppress(Exception):  # the next transaction tells whether it helped
                 self._database.reopen()

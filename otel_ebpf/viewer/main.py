@@ -95,7 +95,6 @@ class Viewer:
         self._feed = Feed()
         self._database = Database(store)
         self._ingest = Ingest(self._database, age_ns=age_ns, size=size, on_spans=self._feed.publish)
-        self._reception = Reception(self._ingest)
         app = Starlette(
             routes=[
                 Mount("/api/v1", routes=routing.routes(self._database, self, self._feed)),
@@ -104,7 +103,7 @@ class Viewer:
             ],
             middleware=[Middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)],
         )
-        self._servers = Servers(wanted, self._reception, app)
+        self._servers = Servers(wanted, Reception(self._ingest), app)
         self._seen: deque[tuple[float, int]] = deque(maxlen=64)
 
     def start(self) -> dict[str, str]:
@@ -135,7 +134,7 @@ class Viewer:
             limit_bytes=self._size,
             spans_per_second=self._rate(),
             accepted=sum(counts.accepted.values()),
-            refused=counts.rejected + counts.refused + sum(self._reception.refused.values()),
+            refused=counts.rejected + counts.refused + counts.malformed,
             problems=(f"New data is refused: {trouble}.",) if trouble else (),
         )
 

@@ -41,8 +41,13 @@ class MemoryIntake:
     answers: Callable[[int], Answer] = lambda _: Outcome()
     taken: list[tuple[Signal, bytes]] = field(default_factory=list)
     waiting: list[Future[Outcome]] | None = None
+    lost: list[str] = field(default_factory=list)
     arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     _seen: int = 0
+
+    def lose(self, reason: str) -> None:
+        """See `Intake`."""
+        self.lost.append(reason)
 
     def submit(self, signal: Signal, request: bytes) -> Future[Outcome]:
         """See `Intake`."""

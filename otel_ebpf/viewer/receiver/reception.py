@@ -195,6 +195,8 @@ class Reception:
         """A request was not taken."""
         reason = _reason(failure)
         self.refused[reason] += 1
+        if reason not in (MALFORMED, REFUSED):  # these the intake itself has counted
+            self._intake.lose(f"requests not taken: {reason}")
         now = time.monotonic()
         if reason == FAULT and now - self._logged >= LOG_INTERVAL_S:
             self._logged = now
