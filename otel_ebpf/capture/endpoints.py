@@ -96,9 +96,13 @@ class Endpoints:
         if not self._names:
             return None
         names = [""] * len(connections)
-        for i in (client & ((connections["flags"] & _MIDSTREAM) == 0)).nonzero()[0].tolist():
-            one = connections[i]
-            names[i] = self._names.find(int(one["tgid"]), _address(one["remote"]), opened=int(one["t_open"]))
+        rows = (client & ((connections["flags"] & _MIDSTREAM) == 0)).nonzero()[0]
+        some = connections[rows]
+        remote, find = np.ascontiguousarray(some["remote"]).tobytes(), self._names.find
+        for k, (i, tgid, opened) in enumerate(
+            zip(rows.tolist(), some["tgid"].tolist(), some["t_open"].tolist(), strict=True)
+        ):
+            names[i] = find(tgid, _text(remote[16 * k : 16 * k + 16]), opened=opened)
         return names
 
     def _forget(self, number: int) -> None:

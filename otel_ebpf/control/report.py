@@ -72,7 +72,7 @@ def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:
         ("metrics", "too_many_series", pipeline.durations.overflowed),
         ("service_graph", "too_many_edges", graph.series.overflowed),
         ("service_graph", "server_end_late", graph.already_counted),
-        ("service_graph", "waiting_too_many", graph.waiting.hurried),
+        ("service_graph", "waiting_too_many", graph.hurried),
         ("service_graph", "too_many_addresses", graph.ends.unnamed),
         ("peers", "too_many_addresses", peers.forgotten),
     ):
@@ -83,7 +83,7 @@ def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:
     found.add("otel_ebpf.connections", len(pipeline.connections))
     found.add("otel_ebpf.held", traced.held)
     found.add("otel_ebpf.graph.edges", len(graph.series))
-    found.add("otel_ebpf.graph.waiting", len(graph.waiting))
+    found.add("otel_ebpf.graph.waiting", graph.waiting)
     found.add("otel_ebpf.peers.addresses", len(peers))
     if counts["excluded"]:
         found.notes.append(f"{counts['excluded']} exchanges are excluded by the filter")

@@ -3,10 +3,11 @@
 Theory of operation. An exchange is one edge, however many of its ends were seen, and is counted once:
 
 - Both ends in one batch (the assembler says which rows are mates): the edge has both services and both durations.
-- A client's end whose server is on this host, but is not in the batch: it waits (`Waiting`) for a server's end that was
-  joined to it after it had been released, which names it as its parent; what waits in vain is an edge to a server that
+- A client's end whose server's is not in the batch: it waits (`Waiting`) for a server's end that is joined to it after
+  it was released, and names it as its parent; for long if the kernel has said that the server is on this host, shortly
+  else: at a connection's first request the kernel may not know that yet. What waits in vain is an edge to a server that
   was not seen. A server's end that was joined to a client which waits no longer has been counted by that already.
-- Any other end: the other one was not seen and is named as `Ends` says.
+- Any other server's end: the client was not seen, and is named as `Ends` says.
 
 Of which series an edge is depends on few ids (both resources, both shapes, the endpoint where an end is missing): each
 combination is resolved once, in Python, and remembered; a batch is then counted by `bincount` over combination and
@@ -39,7 +40,7 @@ Rows = NDArray[np.intp]
 Ids = NDArray[np.int32]
 Nanoseconds = NDArray[np.uint64]
 
-WAIT_NS = 7 * 10**9
+WAIT_NS, WAIT_SHORTLY_NS = 7 * 10**9, 2 * 10**9
 ADDRESSES = 200
 _REMEMBERED = 1 << 16
 """Combinations of ids that are remembered; then all are resolved again."""
@@ -78,15 +79,24 @@ class ServiceGraph:
         temporality: Temporality = Temporality.CUMULATIVE,
         max_series: int = MAX_SERIES,
         idle_ns: int = IDLE_NS,
-        wait_ns: int = WAIT_NS,
         now: Callable[[], int] = time.time_ns,
     ) -> None:
         self.already_counted = 0
         self.ends = Ends(aliases or Aliases(), addresses)
-        self.waiting = Waiting(wait_ns)
+        self._near, self._far = Waiting(WAIT_NS), Waiting(WAIT_SHORTLY_NS)
         self.series = EdgeSeries(temporality, max_series, idle_ns, now)
         self._shapes, self._endpoints, self._resources = shapes, endpoints, resources
         self._remembered: dict[tuple[int, ...], _Known] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Client's ends that wait."""
+        return len(self._near) + len(self._far)
+
+    @property
+    def hurried(self) -> int:
+        """Those that had to make room for others."""
+        return self._near.hurried + self._far.hurried
 
     def record(self, spans: Spans, mates: Rows, now: int) -> None:
         """Count a batch of decided rows. mates: (n,) row of the other end of each exchange, -1: it is not there."""
@@ -101,12 +111,14 @@ class ServiceGraph:
 
     def expire(self, now: int) -> None:
         """Count the client's ends that have waited in vain."""
-        if len(self.waiting):
-            self._record_callers(self.waiting.give_up(now))
+        for waiting in (self._near, self._far):
+            if len(waiting):
+                self._record_callers(waiting.give_up(now))
 
     def finish(self) -> None:
         """Nothing more will come."""
-        self._record_callers(self.waiting.flush())
+        for waiting in (self._near, self._far):
+            self._record_callers(waiting.flush())
 
     def collect(self, observer: Resource) -> Collection:
         """All edges as points of the resource of who saw them; with delta temporality they begin anew."""
@@ -141,11 +153,14 @@ class ServiceGraph:
 
     def _complete(self, spans: Spans, rows: Rows) -> None:
         """Server's ends that were joined to a client's end of an earlier batch: their parent."""
-        which, callers = self.waiting.take(spans.parent[rows])
-        self.already_counted += len(rows) - len(which)
-        if callers is None:
-            return
-        rows = rows[which]
+        for waiting in (self._near, self._far):
+            which, callers = waiting.take(spans.parent[rows])
+            if callers is not None:
+                self._record_completed(spans, rows[which], callers)
+                rows = np.delete(rows, which)
+        self.already_counted += len(rows)
+
+    def _record_completed(self, spans: Spans, rows: Rows, callers: Callers) -> None:
         called, served = callers.shape, spans.shape[rows]
         understood = np.maximum(called, served) >= 0
         ids = [callers.resource, spans.resource[rows], called, served - called]
@@ -154,10 +169,8 @@ class ServiceGraph:
 
     def _record_clients(self, spans: Spans, rows: Rows, now: int) -> None:
         near = ((spans.flags[rows] & _PEER) != 0) | (spans.pair[rows] != spans.conn[rows])
-        if near.any():
-            self.waiting.put(_callers(spans, rows[near]), now)
-            rows = rows[~near]
-        self._record_callers(_callers(spans, rows))
+        self._near.put(_callers(spans, rows[near]), now)
+        self._far.put(_callers(spans, rows[~near]), now)
 
     def _record_callers(self, callers: Callers | None) -> None:
         if callers is None:

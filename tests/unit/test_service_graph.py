@@ -93,7 +93,6 @@ class Options(TypedDict, total=False):
     temporality: Temporality
     max_series: int
     idle_ns: int
-    wait_ns: int
 
 
 def graph_of(tables: Tables, clock: Callable[[], int] | None = None, **options: Unpack[Options]) -> ServiceGraph:
@@ -121,6 +120,7 @@ def alone(graph: ServiceGraph, row: Row) -> Attributes:
     batch = spans_of([row])
     batch.pair[:] = batch.conn[:] = 7
     graph.record(batch, np.array([-1]), 0)
+    graph.finish()
     (attributes,) = totals_of(graph.collect(AGENT))
     return attributes
 
@@ -146,9 +146,13 @@ class Truth:
                 spent[attributes] += row["end"] - row["start"]
 
 
-WAYS = ("joined", "bare", "unix", "late", "too late", "call", "request", "near call", "near request", "unread call")
-"""What is seen of an exchange. joined: both ends with payload; bare: the client's without; unix: without numbers;
-late: the server's end comes when the client's has long been released; near: the other end is on this host, but lost."""
+WAYS = (
+    *("joined", "bare", "unix", "first", "late", "too late"),
+    *("call", "request", "near call", "near request", "unread call"),
+)
+"""What is seen of an exchange. Of both ends: joined: with payload; bare: the client's without; unix: without numbers;
+first: before the kernel knew that the server is near; late: the server's when the client's has long been released. Or
+of one end; near: the other one is on this host, but was lost."""
 
 wires = st.lists(
     st.tuples(
@@ -177,10 +181,12 @@ def test_every_exchange_is_counted_once(drawn: list[tuple[str, int, tuple[int, i
             client, server, start, start + 40, unix=way == "unix", head=way in ("bare", "unread call"), shape=shape
         )
         refused, broken = shape in (REFUSED, BROKEN), shape == BROKEN
+        if way == "first":
+            call["flags"] &= ~int(Flag.PEER)
         if way in ("call", "request"):
             for row in (call, request):
                 row["pair"], row["flags"] = row["conn"], row["flags"] & ~int(Flag.PEER)
-        server_delay += {"late": 3000, "too late": 20_000}.get(way, 0)
+        server_delay += {"first": 400, "late": 3000, "too late": 20_000}.get(way, 0)
         if way not in ("request", "near request"):
             arrivals.append((call["end"] + client_delay * MS, call))
         if way not in ("call", "near call", "unread call"):
@@ -202,7 +208,7 @@ def test_every_exchange_is_counted_once(drawn: list[tuple[str, int, tuple[int, i
     for end, spent in enumerate((truth.client_ns, truth.server_ns)):
         assert sums_of(collection, end) == pytest.approx({key: ns / 1e9 for key, ns in spent.items()})
     assert graph.already_counted == sum(way == "too late" for way, *_ in drawn)
-    assert len(graph.waiting) == 0
+    assert graph.waiting == 0
 
 
 def deliver(graph: ServiceGraph, arrivals: list[tuple[int, WorldRow]], resources: dict[int, int]) -> None:
@@ -238,13 +244,13 @@ def test_mates_are_told_for_the_rows_of_a_batch_in_both_directions() -> None:
 def test_waiting_ends_are_bounded_and_those_that_make_room_are_counted() -> None:
     tables = tables_of()
     graph = graph_of(tables)
-    graph.waiting._limit = 100
+    graph._near._limit = 100
     for number in range(3):
         batch = spans_of([Row(kind=Kind.CLIENT, endpoint=FAR, span_id=100 * number + i + 1) for i in range(80)])
         batch.flags[:] = int(Flag.PEER)
         graph.record(batch, np.full(80, -1), number)
-    assert graph.waiting.hurried == 160
-    assert len(graph.waiting) == 80
+    assert graph.hurried == 160
+    assert graph.waiting == 80
     assert totals_of(graph.collect(AGENT)) == {edge("shop", "10.0.0.9", "virtual_node"): 160}
 
 
@@ -311,6 +317,7 @@ def test_of_a_database_whose_end_was_not_seen_the_clients_time_stands_for_the_se
     batch = spans_of(rows)
     batch.conn[:] = batch.pair[:] = 1
     graph.record(batch, np.full(2, -1), 0)
+    graph.finish()
     collection = graph.collect(AGENT)
     assert sorted(sums_of(collection, 0).values()) == [0.003, 0.003]
     assert sums_of(collection, 1) == {
