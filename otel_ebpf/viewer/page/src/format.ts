@@ -39,6 +39,15 @@ export function span(ms: number): string {
   return parts.join(" ") || `0${THIN}s`;
 }
 
+/** The same in words, in its largest unit: "15 minutes", "1 hour". */
+export function spanWords(ms: number): string {
+  for (const [unit, size] of [["day", 864e5], ["hour", 36e5], ["minute", 6e4]] as const) {
+    const number = Math.round((ms / size) * 10) / 10;
+    if (number >= 1 && (unit !== "day" || number >= 2)) return `${number} ${number === 1 ? unit : `${unit}s`}`;
+  }
+  return `${Math.round(ms / 1000)} seconds`;
+}
+
 /** A rate: "12.1/s", "3/min", "1.2k/s". */
 export function rate(perSecond: number | null | undefined): string {
   if (perSecond === null || perSecond === undefined || !Number.isFinite(perSecond)) return "–";

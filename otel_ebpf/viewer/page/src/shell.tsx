@@ -26,7 +26,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
       <a class="skip" href="#content">Skip to content</a>
       <header class="top">
         <a class="brand" href={href("/map")} aria-label="otel-ebpf: map">
-          <svg width="20" height="20" viewBox="0 0 32 32" aria-hidden="true"><use href="/icon.svg" /><path d="M5 23 15 9l12 8" fill="none" stroke="currentColor" stroke-width="2" /><circle cx="5" cy="23" r="4.5" class="brand-a" /><circle cx="15" cy="9" r="4.5" class="brand-a" /><circle cx="27" cy="17" r="4.5" class="brand-b" /></svg>
+          <img src="/icon.svg" width="22" height="22" alt="" />
           <span>otel-ebpf</span>
         </a>
         <nav class="views" aria-label="Views">
@@ -36,7 +36,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
         </nav>
         <div class="tools"><Window /><ThemeChoice /></div>
       </header>
-      <Problems />
+      <Problems gaps={!SHOW_THEIR_GAPS.has(head)} />
       <main id="content" tabIndex={-1}>{children}</main>
       <Tooltip />
     </>
@@ -80,7 +80,7 @@ function Custom({ close }: { close: () => void }) {
   const last = new Date(until).getTime();
   const valid = Number.isFinite(first) && Number.isFinite(last) && first < last;
   return (
-    <form class="row wrap" onSubmit={(event) => { event.preventDefault(); if (valid) { setRange(first, last); close(); } }}>
+    <form class="custom-window" aria-label="Custom window" onKeyDown={(event) => { if (event.key === "Escape") close(); }} onSubmit={(event) => { event.preventDefault(); if (valid) { setRange(first, last); close(); } }}>
       <input class="field" type="datetime-local" step="1" aria-label="From" value={from} onInput={(event) => setFrom(event.currentTarget.value)} />
       <span aria-hidden="true">–</span>
       <input class="field" type="datetime-local" step="1" aria-label="Until" value={until} onInput={(event) => setUntil(event.currentTarget.value)} />
@@ -104,8 +104,11 @@ function ThemeChoice() {
   );
 }
 
+/** Views that show the gaps of the window that they show; on the others the newest ones are shown here. */
+const SHOW_THEIR_GAPS = new Set(["map", "services", "service", "traces", "trace"]);
+
 /** The viewer's own trouble: it does not answer, its disk is full, it lost data. */
-function Problems() {
+function Problems({ gaps }: { gaps: boolean }) {
   const { data, error } = useGet<Status>("status", {}, { poll: 5000, windowed: false });
   return (
     <>
@@ -115,7 +118,7 @@ function Problems() {
           <ul>{data.problems.map((text) => <li key={text}>{text}</li>)}</ul>
         </div>
       )}
-      <Gaps gaps={data?.gaps} />
+      {gaps && <Gaps gaps={data?.gaps} />}
     </>
   );
 }

@@ -62,7 +62,7 @@ export function paintEdges(context: Context, scene: Scene, edges: readonly Graph
     const width = Math.round(2 * edgeWidth(edge, scene.topRate) + (state === "bad" ? 2 : 0)) / 2;
     const dimmed = look.litEdges !== null && !look.litEdges.has(edge.id);
     const calm = many && look.litEdges === null && (state === "ok" || state === "idle");
-    const alpha = dimmed ? 0.08 : calm ? 0.32 : 1;
+    const alpha = dimmed ? (many ? 0.06 : 0.2) : calm ? 0.32 : 1;
     const key = `${alpha}|${state}|${width}`;
     const batch = batches.get(key) ?? batches.set(key, { state, width, alpha, edges: [] }).get(key);
     batch?.edges.push(edge);
@@ -81,7 +81,7 @@ export function paintEdges(context: Context, scene: Scene, edges: readonly Graph
       if (curve) trace(context, curve);
     }
     context.stroke();
-    if (!heads || alpha < 0.1) continue;
+    if (!heads || alpha < 0.1) continue; // an arrow without its line would be all that is seen
     context.beginPath();
     for (const edge of own) {
       const curve = scene.curves.get(edge.id);
@@ -230,7 +230,7 @@ export function paintNode(context: Context, placed: Placed & { node: GraphNode }
   const y = placed.y - h / 2;
   const state = health(node);
   const dimmed = look.lit !== null && !look.lit.has(node.id);
-  context.globalAlpha = dimmed ? 0.22 : 1;
+  context.globalAlpha = dimmed ? 0.35 : 1;
   context.fillStyle = color(node.kind === "external" ? "bg" : "surface");
   context.lineWidth = state === "bad" ? 2 : 1.25;
   context.strokeStyle = color(look.hovered === node.id ? "accent" : state === "bad" ? "bad" : state === "warn" ? "warn" : "line-strong");

@@ -3,7 +3,7 @@
 import { useMemo, useRef } from "preact/hooks";
 import type { ServiceMap } from "../api";
 import { useGet } from "../fetch";
-import { plural, span } from "../format";
+import { plural, spanWords } from "../format";
 import { MapTables } from "../map/alternative";
 import { MapCanvas, type Control } from "../map/canvas";
 import { edgeId, type Graph, graphOf } from "../map/graph";
@@ -121,7 +121,7 @@ export function MapView() {
 function Nothing() {
   const { start, end } = bounds();
   return (
-    <Empty title={`No request seen in the last ${span(end - start)}`}>
+    <Empty title={`No request seen in the last ${spanWords(end - start)}`}>
       <p>Nothing has been sent here in this window. See the agent at work on this host with</p>
       <pre>otel-ebpf demo</pre>
       <p>or send traces of any OpenTelemetry SDK to this viewer's OTLP ports. If data should be here, look at <a href="/agent">Agent</a> for what was lost, or choose a longer window above.</p>

@@ -2,7 +2,7 @@
 
 import type { Service, Services } from "../api";
 import { useGet } from "../fetch";
-import { duration, errorShare, plural, rate, span } from "../format";
+import { duration, errorShare, plural, rate, spanWords } from "../format";
 import { Gaps } from "../ui/gaps";
 import { ErrorShare, HealthMark } from "../ui/health";
 import { Panel } from "../ui/panel";
@@ -35,7 +35,7 @@ export function ServicesView() {
     return (
       <>
         <Gaps gaps={data.gaps} />
-        <Empty title={`No request seen in the last ${span(end - start)}`}><p>Choose a longer window above, or see <a href={href("/agent")}>Agent</a> for what was lost.</p></Empty>
+        <Empty title={`No request seen in the last ${spanWords(end - start)}`}><p>Choose a longer window above, or see <a href={href("/agent")}>Agent</a> for what was lost.</p></Empty>
       </>
     );
   }
