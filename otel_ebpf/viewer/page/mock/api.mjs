@@ -112,12 +112,14 @@ function metric(name, start, end) {
 }
 
 function agent(now, scenario) {
-  return { host: "app-1", instance: "b7c1", version: "0.4.0", seen: now - 2000, spans_per_second: 312, exchanges: 1_402_331, cpu: 0.031, rss_bytes: 112e6,
-    ring_fill: [{ ring: "payloads", ratio: scenario === "gaps" ? 0.97 : 0.12 }, { ring: "heads", ratio: 0.04 }],
-    losses: scenario === "gaps" ? [{ metric: "otel_ebpf.exchanges.lost", reason: "the ring of payloads was full", count: 1203, per_second: 1.3 }] : [],
-    failures: [{ what: "uprobe SSL_read in /usr/lib/libssl.so.3", reason: "the file has no symbol SSL_read_ex", count: 1 }],
+  const gaps = scenario === "gaps";
+  return { host: "app-1", instance: "b7c1", version: "0.4.0", seen: now - (gaps ? 240_000 : 2000), spans_per_second: 312, exchanges: 281_331, cpu: 0.031, rss_bytes: 112e6,
+    ring_fill: [{ ring: "exchanges_large", ratio: gaps ? 0.97 : 0.12 }, { ring: "exchanges_small", ratio: gaps ? 0.8 : 0.04 }, { ring: "connections", ratio: 0.002 }, { ring: "processes", ratio: 0 }],
+    losses: gaps ? [["otel_ebpf.losses kernel", "ring_full_exchange", 1203, 1.3], ["otel_ebpf.losses export.traces", "queue_full", 512, 0.57], ["otel_ebpf.parse.failures", "unknown", 31, 0.034], ["otel_ebpf.losses tracing", "other_end_missing", 2, 0.002]]
+      .map(([metric, reason, count, per_second]) => ({ metric, reason, count, per_second })) : [],
+    failures: gaps ? [{ what: "uprobe SSL_read in /usr/lib/libssl.so.3", reason: "the file has no symbol SSL_read_ex", count: 1 }, { what: "on_exec", reason: "not attached", count: 2 }] : [],
     stages: [["decode", 0.011], ["link", 0.006], ["export", 0.004], ["poll", 0.002]].map(([stage, cpu]) => ({ stage, cpu })),
-    programs: [["tcp_sendmsg", 0.004, 3100, 820], ["tcp_recvmsg", 0.003, 2900, 760]].map(([program, cpu, runs_per_second, ns_per_run]) => ({ program, cpu, runs_per_second, ns_per_run })) };
+    programs: [["tcp_sendmsg", 0.004, 3100, 820], ["tcp_recvmsg", 0.003, 2900, 760], ["sched_process_exec", 0.00001, 0.2, 3100]].map(([program, cpu, runs_per_second, ns_per_run]) => ({ program, cpu, runs_per_second, ns_per_run })) };
 }
 
 export { liveSpans };

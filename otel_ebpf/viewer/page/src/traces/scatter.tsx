@@ -1,4 +1,4 @@
-// The traces that were found, by time and duration: ● did not fail, ◆ failed, larger with more spans. A click opens one,
+// The traces that were found, by time and duration: ● no errors, ◇ errors inside, ◆ failed, larger with more spans. A click opens one,
 // dragging over some narrows the search to their time and duration. The list below says the same in words.
 
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -52,7 +52,7 @@ export function Scatter({ traces, window: shown, marked, open, narrow }: {
   const large = brush !== null && (Math.abs(brush.x1 - brush.x0) > 5 || Math.abs(brush.y1 - brush.y0) > 5);
 
   return (
-    <div class="scatter" role="img" aria-label={`Duration of ${plural(traces.length, "trace")} over time, from ${duration(scale.low)} to ${duration(scale.high)}; ${traces.filter((one) => one.failed).length} failed. The list below has the same.`}
+    <div class="scatter" role="img" aria-label={`Duration of ${plural(traces.length, "trace")} over time, from ${duration(scale.low)} to ${duration(scale.high)}; ${traces.filter((one) => one.failed).length} failed, ${traces.filter((one) => !one.failed && one.errors > 0).length} have errors inside. The list below has the same.`}
       onPointerDown={(event) => {
         if (event.button !== 0) return;
         event.currentTarget.setPointerCapture(event.pointerId);
@@ -113,14 +113,19 @@ function paint(element: HTMLCanvasElement, width: number, traces: readonly Trace
     const x = scale.x(trace.matched.start);
     const y = scale.y(trace.matched.duration);
     const radius = radiusOf(trace);
-    context.globalAlpha = trace.failed ? 0.9 : 0.55;
-    context.fillStyle = color(trace.failed ? "bad" : "accent");
+    context.globalAlpha = trace.failed ? 0.9 : trace.errors > 0 ? 1 : 0.55;
     context.beginPath();
-    if (trace.failed) {
+    if (trace.failed || trace.errors > 0) {
       const reach = radius * 1.2;
       context.moveTo(x, y - reach); context.lineTo(x + reach, y); context.lineTo(x, y + reach); context.lineTo(x - reach, y); context.closePath();
     } else context.arc(x, y, radius, 0, 2 * Math.PI);
+    context.fillStyle = color(trace.failed ? "bad" : trace.errors > 0 ? "surface" : "accent");
     context.fill();
+    if (trace.errors > 0 && !trace.failed) {
+      context.strokeStyle = color("bad");
+      context.lineWidth = 1.5;
+      context.stroke();
+    }
     if (trace.trace_id === ringed) {
       context.globalAlpha = 1;
       context.strokeStyle = color("text");

@@ -42,12 +42,13 @@ function Found({ data, search }: { data: Traces; search: Search }) {
   // Made once an answer: hundreds of lines are not made again because the pointer moves over them.
   const results = useMemo(() => <Results traces={data.traces} days={data.end - data.start > 864e5} mark={setMarked} />, [data]);
   const failed = data.traces.filter((trace) => trace.failed).length;
+  const inside = data.traces.filter((trace) => !trace.failed && trace.errors > 0).length;
   return (
     <>
       <div class="found-head">
         <p class="grow" role="status">
           {data.complete
-            ? <><strong>{plural(data.traces.length, "trace")}</strong>{failed > 0 && <span class="muted">, {exact(failed)} failed</span>}</>
+            ? <><strong>{plural(data.traces.length, "trace")}</strong><span class="muted">{failed > 0 && <>, {exact(failed)} failed</>}{inside > 0 && <>, {exact(inside)} with errors inside</>}</span></>
             : <><strong>Not complete: more than {exact(data.traces.length)} match.</strong> <span class="muted">The {search.order === "slowest" ? "slowest" : "newest"} {exact(data.traces.length)} are shown.</span>
               {search.limit < MANY && <> <button type="button" class="link" onClick={() => setQuery({ limit: MANY }, { replace: true })}>Show up to {exact(MANY)}</button></>}</>}
         </p>
@@ -59,7 +60,7 @@ function Found({ data, search }: { data: Traces; search: Search }) {
       </div>
       <Scatter traces={data.traces} window={data} marked={marked} open={(trace) => go(addressOf(trace))}
         narrow={(start, end, min, max) => setQuery({ start: Math.floor(start), end: Math.ceil(end), min_ms: plainMs(rounded(min, Math.floor)), max_ms: plainMs(rounded(max, Math.ceil)) })} />
-      <p class="hint muted"><span><span class="dot" aria-hidden="true" /> not failed</span><span><span class="bad" aria-hidden="true">◆</span> failed</span><span>larger: more spans</span><span>height: duration of the slowest span that fits</span><span class="hint-keys">Click a point to open its trace; drag over points to narrow time and duration. Keys: <kbd>j</kbd> <kbd>k</kbd> <kbd>Enter</kbd></span></p>
+      <p class="hint muted"><span><span class="dot" aria-hidden="true" /> no errors</span><span><span class="bad" aria-hidden="true">◇</span> errors inside</span><span><span class="bad" aria-hidden="true">◆</span> failed</span><span>larger: more spans</span><span>height: duration of the slowest span that fits</span><span class="hint-keys">Click a point to open its trace; drag over points to narrow time and duration. Keys: <kbd>j</kbd> <kbd>k</kbd> <kbd>Enter</kbd></span></p>
       {results}
     </>
   );
