@@ -14,6 +14,7 @@ import pytest
 from otel_ebpf.viewer.api import answers
 from otel_ebpf.viewer.api.endpoints import ENDPOINTS
 from otel_ebpf.viewer.api.openapi import document, openapi_path
+from otel_ebpf.viewer.api.reference import table
 from tests.unit.viewer_api_world import CLIENT, SERVER, World
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -215,3 +216,8 @@ def test_spans_of_unknown_callers_do_not_make_a_service(tmp_path: Path) -> None:
     world.join()
     with world.served() as client:
         assert by(get(client, "map")["nodes"], "name")["unknown"]["kind"] == "external"
+
+
+def test_the_documentation_lists_the_endpoints_as_they_are() -> None:
+    """If not: python -m otel_ebpf.viewer.api.reference prints the table."""
+    assert table() in (ROOT / "docs/query-api.md").read_text()

@@ -9,13 +9,21 @@ from dataclasses import dataclass, field
 from otel_ebpf.viewer.api.answers import KINDS
 from otel_ebpf.viewer.api.parameters import BadParameter, Given
 from otel_ebpf.viewer.api.values import text
-from otel_ebpf.viewer.api.window import SECOND, Window
+from otel_ebpf.viewer.api.window import SECOND
 from otel_ebpf.viewer.contract import Reader
 from otel_ebpf.viewer.decode.peers import INTERNET, OTHER, UNKNOWN
 
 _RESOURCES = 10_000
-_AROUND = 600 * SECOND
-"""How far from the window the other half of a call may lie."""
+_BEFORE, _AFTER = 60 * SECOND, 600 * SECOND
+"""How far from a slice of time the other half of a call may lie: two clocks differ, and a request may have waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A parameter that depends on the slice of time that is looked at: so long after its start, or its end."""
+
+    after: int
+    end: bool
 
 
 @dataclass(slots=True)
@@ -31,13 +39,17 @@ class Conditions:
         self.texts.append(condition)
         self.parameters += parameters
 
+    def values(self, start: int, end: int) -> list[object]:
+        """The parameters for one slice of time."""
+        return [(end if one.end else start) + one.after if isinstance(one, Edge) else one for one in self.parameters]
+
     @property
     def sql(self) -> str:
         """The whole."""
         return " AND ".join(self.texts) or "true"
 
 
-def of_search(reader: Reader, given: Given, window: Window) -> Conditions:
+def of_search(reader: Reader, given: Given) -> Conditions:
     """Those of GET /traces."""
     found = Conditions()
     service, operation = given.text("service"), given.text("operation")
@@ -59,7 +71,7 @@ def of_search(reader: Reader, given: Given, window: Window) -> Conditions:
         found.add("name = ?", operation)
     client, server = given.text("client"), given.text("server")
     if client or server:
-        add_edge(found, reader, client, server, window)
+        add_edge(found, reader, client, server)
     for key, value in given.pairs("attr"):
         add_attribute(found, reader, key, value)
     return found
@@ -97,7 +109,7 @@ def _forms(value: str) -> list[str]:
     return [_json(value)]
 
 
-def add_edge(found: Conditions, reader: Reader, client: str | None, server: str | None, window: Window) -> None:
+def add_edge(found: Conditions, reader: Reader, client: str | None, server: str | None) -> None:
     """Calls from `client`, or to `server`, or both.
 
     The client's span stands for a call whose client is a service, the server's span for any other. An end that is no
@@ -114,7 +126,7 @@ def add_edge(found: Conditions, reader: Reader, client: str | None, server: str 
     elif client is not None:
         found.add("kind IN (3, 4) AND service = ?", client)
         if server in services:
-            _add_child(found, server, window)
+            _add_child(found, server)
         elif server is not None:
             _add_peer(found, server)
     elif server in services:
@@ -124,13 +136,13 @@ def add_edge(found: Conditions, reader: Reader, client: str | None, server: str 
         _add_peer(found, server)
 
 
-def _add_child(found: Conditions, server: str | None, window: Window) -> None:
+def _add_child(found: Conditions, server: str | None) -> None:
     """The span has a child that the server served."""
     found.add(
         "(trace_low, span_id) IN (SELECT (trace_low, parent_id) FROM spans"
         " WHERE start >= ? AND start < ? AND kind IN (2, 5) AND service = ?)",
-        window.start - _AROUND,
-        window.end + _AROUND,
+        Edge(-_BEFORE, end=False),
+        Edge(_AFTER, end=True),
         server,
     )
 

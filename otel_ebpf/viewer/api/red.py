@@ -8,7 +8,8 @@ from otel_ebpf.viewer.api.answers import KINDS, Heat, RedSeries
 from otel_ebpf.viewer.api.ask import Ask
 from otel_ebpf.viewer.api.gaps import gaps
 from otel_ebpf.viewer.api.graph import MORE, graph_of_spans
-from otel_ebpf.viewer.api.graph_steps import edge_steps
+from otel_ebpf.viewer.api.graph_metrics import TOTAL
+from otel_ebpf.viewer.api.graph_steps import EdgeSteps, edge_steps
 from otel_ebpf.viewer.api.parameters import BadParameter, Given
 from otel_ebpf.viewer.api.quantiles import histograms, quantile, upper_ms
 from otel_ebpf.viewer.api.values import ms
@@ -27,17 +28,9 @@ def red(ask: Ask) -> RedSeries:
     took = histograms(index, steps.count, found["bucket"], found["calls"])
     calls = took.sum(axis=1)
     failed = np.bincount(index, found["failed"].astype(np.float64), steps.count).astype(np.float64)
-    if given.text("client") or given.text("server"):
-        counted = edge_steps(
-            ask.reader,
-            window,
-            steps,
-            graph_of_spans(ask.reader, window),
-            given.text("client"),
-            given.text("server"),
-        )
-        if counted.calls.sum() > MORE * calls.sum():
-            calls, failed, took = counted.calls, counted.failed, counted.took
+    counted = _counted(ask, window, steps)
+    if counted is not None and counted.calls.sum() > MORE * calls.sum():
+        calls, failed, took = counted.calls, counted.failed, counted.took
     used = np.flatnonzero(took.sum(axis=0))
     low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
     return RedSeries(
@@ -55,6 +48,18 @@ def red(ask: Ask) -> RedSeries:
         ),
         gaps=gaps(ask.reader, window),
     )
+
+
+def _counted(ask: Ask, window: Window, steps: Steps) -> EdgeSteps | None:
+    """What agents' metrics count; None: it is no edge that is asked for, or nobody counts."""
+    client, server = ask.given.text("client"), ask.given.text("server")
+    if not client and not server:
+        return None
+    if not ask.reader.rows(
+        "SELECT 1 FROM points WHERE name = ? AND time > ? AND time <= ? LIMIT 1", [TOTAL, window.start, window.end]
+    ):
+        return None
+    return edge_steps(ask.reader, window, steps, graph_of_spans(ask.reader, window), client, server)
 
 
 def _sums(reader: Reader, window: Window, steps: Steps, given: Given) -> Columns:

@@ -28,7 +28,7 @@ from otel_ebpf.viewer.store.database import Slow
 
 QUESTIONS = 4
 """At the same time; more wait for their turn."""
-_NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_NO_STORE = {"Cache-Control": "no-store"}
 
 
 def routes(reader: Reader, status_source: StatusSource, live_source: LiveSource) -> list[Route]:

@@ -55,7 +55,7 @@ class Found:
 def search(ask: Ask) -> Traces:
     """GET /traces"""
     window, given = ask.window, ask.given
-    conditions = of_search(ask.reader, given, window)
+    conditions = of_search(ask.reader, given)
     find = slowest if given.text("order") == "slowest" else newest
     found = find(ask.reader, conditions, window, given.sure("limit"))
     return Traces(
@@ -74,7 +74,7 @@ def newest(reader: Reader, conditions: Conditions, window: Window, limit: int) -
     for start, end in slices(window):
         if conditions.nothing:
             break
-        rows = reader.rows(sql, [start, end, *conditions.parameters, limit + 1])
+        rows = reader.rows(sql, [start, end, *conditions.values(start, end), limit + 1])
         for row in rows:
             known = matches.setdefault(trace_id(row), row)
             if whole(known["duration"]) < whole(row["duration"]):
@@ -103,7 +103,7 @@ def slowest(reader: Reader, conditions: Conditions, window: Window, limit: int) 
     matches: dict[str, Row] = {}
     sql, most = _SLOWEST.format(conditions=conditions.sql), limit * 4 + 1
     while not conditions.nothing:
-        rows = reader.rows(sql, [window.start, window.end, *conditions.parameters, most])
+        rows = reader.rows(sql, [window.start, window.end, *conditions.values(window.start, window.end), most])
         for row in rows:
             matches.setdefault(trace_id(row), row)
         all_of_them = len(rows) < most
