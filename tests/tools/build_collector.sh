@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the small OpenTelemetry Collector that the tests send to: OTLP in; file, debug and OTLP out.
+# Builds the small OpenTelemetry Collector that the tests send to; otelcol-small.yaml says what is in it.
 # Usage: build_collector.sh DIR      leaves DIR/otelcol-small; needs Go on PATH; does nothing when it is there already.
 # From an empty build cache about a minute on two idle cores. The version is the one in otelcol-small.yaml.
 set -eu

@@ -119,7 +119,7 @@ def emitted(protocol: str) -> Emitted:
     pipeline = Pipeline(load(flags=flags), CONNECTION, take)
     with subprocess.Popen([program("sleep", "coreutils"), "infinity"]) as bystander:
         try:
-            drain = _drain(protocol, bystander.pid)
+            drain = recorded_drain(protocol, bystander.pid)
             pipeline.process(drain, drain.swept)
             pipeline.finish()
         finally:
@@ -132,7 +132,7 @@ def emitted(protocol: str) -> Emitted:
     return found
 
 
-def _drain(protocol: str, pid: int) -> Drain:
+def recorded_drain(protocol: str, pid: int) -> Drain:
     """All conversations, each followed by its first request once more, which nobody answers."""
     said: list[Said] = []
     began = time.monotonic_ns()  # the process did not exist before
