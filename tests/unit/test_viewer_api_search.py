@@ -140,13 +140,16 @@ def test_a_trace_is_found_whole_also_where_it_is_longer_than_the_window(tmp_path
 
 def test_a_trace_of_too_many_spans_is_cut_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace_module, "SPANS", 10)
-    monkeypatch.setattr(trace_module, "_SPANS", trace_module._SPANS.replace("LIMIT 10000", "LIMIT 10"))
     world = World(tmp_path)
     for number in range(13):
         world.span("loop", "again", SERVER, trace=8, ago=60 - number)
     world.flush()
     with world.served() as client:
         found = get(client, "traces/8")
+        monkeypatch.setattr(trace_module, "BYTES", 300)
+        shorter = get(client, "traces/8")
+    assert 0 < len(shorter["spans"]) < 10
+    assert shorter["gaps"][0]["count"] == 13 - len(shorter["spans"])
     assert len(found["spans"]) == 10
     assert [(gap["reason"], gap["count"]) for gap in found["gaps"]] == [("only the first 10 are shown", 3)]
 

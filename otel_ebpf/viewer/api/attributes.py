@@ -14,6 +14,10 @@ from otel_ebpf.viewer.contract import Reader
 SAMPLE = 5_000
 """Spans that are looked at."""
 _KEYS, _VALUES = 1000, 100
+_DISTINCT = 50_000
+"""Keys that are counted; a sender may make up as many as it likes."""
+_BYTES = 16_384
+"""Spans with longer attributes are not looked at."""
 _LONGEST = 1024
 """Characters of a value that can be searched for."""
 
@@ -24,7 +28,8 @@ def keys(ask: Ask) -> AttributeKeys:
     counts: Counter[str] = Counter()
     for one, spans in found:
         for key in one:
-            counts[key] += spans
+            if key in counts or len(counts) < _DISTINCT:
+                counts[key] += spans
     return AttributeKeys(
         keys=[KeyCount(key=key, spans=spans) for key, spans in counts.most_common(_KEYS)], sampled=sampled
     )
@@ -57,7 +62,8 @@ def _sample(ask: Ask) -> tuple[list[tuple[dict[str, object], int]], int]:
     which, parameters = ("service = ?", [service]) if service else ("true", [])
     for start, end in slices(ask.window):
         rows = ask.reader.rows(
-            f"SELECT resource, attributes FROM spans WHERE start >= ? AND start < ? AND {which} LIMIT ?",
+            f"SELECT resource, attributes FROM spans WHERE start >= ? AND start < ? AND {which}"
+            f" AND strlen(attributes) <= {_BYTES} LIMIT ?",
             [start, end, *parameters, SAMPLE - len(found)],
         )
         found += [(attributes(row["attributes"]), 1) for row in rows]

@@ -25,7 +25,7 @@ from otel_ebpf.viewer.api.graph import graph
 from otel_ebpf.viewer.api.jaeger_json import jaeger_trace
 from otel_ebpf.viewer.api.parameters import REPEATED, TEXT, TRACE_ID, BadParameter
 from otel_ebpf.viewer.api.routing import QUESTIONS, answer, code_and_line, in_thread
-from otel_ebpf.viewer.api.trace import as_span, spans_of
+from otel_ebpf.viewer.api.trace import as_span, spans_of, spans_of_several
 from otel_ebpf.viewer.api.traces import newest
 from otel_ebpf.viewer.api.values import text, whole
 from otel_ebpf.viewer.api.window import SECOND, Window
@@ -165,13 +165,13 @@ def _traces(query: Query) -> object:
 
 
 def _by_ids(reader: Reader, ids: list[int]) -> object:
-    traces, errors = [], []
-    for number in dict.fromkeys(ids):
-        rows = spans_of(reader, number)
-        if rows:
-            traces.append(jaeger_trace([as_span(row) for row in rows]))
-        else:
-            errors.append({"msg": "trace not found", "traceID": f"{number:032x}"})
+    found, left_out = spans_of_several(reader, ids)
+    traces = [jaeger_trace([as_span(row) for row in rows]) for rows in found.values() if rows]
+    errors: list[dict[str, object]] = [
+        {"msg": "trace not found", "traceID": f"{number:032x}"} for number, rows in found.items() if not rows
+    ]
+    if left_out:
+        errors = [{"msg": f"{left_out} spans are left out, since these are too many: ask for fewer traces"}]
     return _structured(traces, errors=errors or None)
 
 

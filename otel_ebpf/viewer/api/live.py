@@ -1,6 +1,7 @@
 """Spans as they come in, as server-sent events (HTML Living Standard, "Server-sent events").
 
-A listener gets at most `ROWS` spans every `EVERY_S`; of what there is more it is told the number.
+A listener gets at most `ROWS` spans every `EVERY_S`. Of what there is more it is told the number; whether these would
+have passed its filter, nobody has looked.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from otel_ebpf.viewer.decode.traces import COLUMNS
 
 EVERY_S = 0.25
 ROWS = 200
+LOOKED_AT = 4000
+"""Spans that are held against the filter at a time; each is parsed for it."""
 _ALIVE = 60
 """Times nothing happened after which a comment is sent, so that a listener that has gone is noticed: 15 s."""
 _INDEX = {name: number for number, (name, _) in enumerate(COLUMNS)}
@@ -70,21 +73,20 @@ def _event(name: str, data: object) -> str:
 
 
 def fitting(rows: list[Row], fits: Callable[[LiveSpan, str], bool]) -> tuple[list[LiveSpan], int]:
-    """The newest ROWS spans that fit, oldest first; and how many fit beside them."""
+    """The newest ROWS spans that fit, oldest first; and how many were not looked at, which is bounded by LOOKED_AT."""
     found: list[LiveSpan] = []
-    more = 0
-    for row in reversed(rows):
-        if whole(row[_INDEX["kind"]]) < 2:
-            continue  # inside of a service: no exchange, and not a line of tap
+    # What happens inside of a service is no exchange, and not a line of tap.
+    exchanges = [row for row in rows if whole(row[_INDEX["kind"]]) >= 2]
+    looked_at = 0
+    for row in reversed(exchanges[-LOOKED_AT:]):
+        if len(found) == ROWS:
+            break
+        looked_at += 1
         span = live_span(row)
-        if not fits(span, text(row[_INDEX["name"]])):
-            continue
-        if len(found) < ROWS:
+        if fits(span, text(row[_INDEX["name"]])):
             found.append(span)
-        else:
-            more += 1
     found.reverse()
-    return found, more
+    return found, len(exchanges) - looked_at
 
 
 def live_span(row: Row) -> LiveSpan:

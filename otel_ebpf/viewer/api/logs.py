@@ -9,6 +9,7 @@ from otel_ebpf.viewer.api.values import Row, attributes, ms, span_id, text, trac
 from otel_ebpf.viewer.contract import Reader
 
 _OF_TRACE = 2000
+_BYTES = 32 << 20
 _LOW = (1 << 64) - 1
 _COLUMNS = "time, service, severity, body, event, trace_high, trace_low, span_id, attributes"
 
@@ -30,24 +31,28 @@ def logs(ask: Ask) -> Logs:
     if given.text("text"):
         found.add("contains(lower(body), lower(?))", given.text("text"))
     limit = given.sure("limit")
-    rows = ask.reader.rows(
-        f"SELECT {_COLUMNS} FROM logs WHERE {found.sql} ORDER BY time DESC LIMIT ?", [*found.parameters, limit + 1]
-    )
+    sql = f"SELECT {_COLUMNS} FROM logs WHERE {found.sql} ORDER BY time DESC LIMIT ?"
+    rows = _bounded(ask.reader, sql, [*found.parameters, limit + 1], "DESC")
     return Logs(
         start=ms(window.start),
         end=ms(window.end),
         logs=[_log(row) for row in rows[:limit]],
-        complete=len(rows) <= limit,
+        complete=len(rows) <= limit and (not rows or len(rows) == rows[0]["total"]),
     )
 
 
 def logs_of_trace(reader: Reader, number: int) -> list[Log]:
     """In order of time."""
-    rows = reader.rows(
-        f"SELECT {_COLUMNS} FROM logs WHERE trace_low = ? AND trace_high = ? ORDER BY time LIMIT {_OF_TRACE}",
-        [number & _LOW, number >> 64],
+    sql = f"SELECT {_COLUMNS} FROM logs WHERE trace_low = ? AND trace_high = ? ORDER BY time LIMIT {_OF_TRACE}"
+    return [_log(row) for row in _bounded(reader, sql, [number & _LOW, number >> 64], "ASC")]
+
+
+def _bounded(reader: Reader, sql: str, parameters: list[object], order: str) -> list[Row]:
+    """The first rows that together are not too long; their column `total` is how many there were."""
+    size = f"sum(strlen(body) + strlen(attributes)) OVER (ORDER BY time {order})"
+    return reader.rows(
+        f"SELECT *, count(*) OVER () AS total FROM ({sql}) QUALIFY {size} <= {_BYTES} ORDER BY time {order}", parameters
     )
-    return [_log(row) for row in rows]
 
 
 def _log(row: Row) -> Log:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from otel_ebpf.viewer.api.answers import KINDS, STATUSES, Event, Gap, Span, SpanLink, Trace
 from otel_ebpf.viewer.api.ask import Ask, NotFound
 from otel_ebpf.viewer.api.gaps import gaps
@@ -11,13 +13,22 @@ from otel_ebpf.viewer.api.window import Window
 from otel_ebpf.viewer.contract import Reader
 
 SPANS = 10_000
-"""Of one trace; what is more is counted as a gap."""
+"""Of one trace, or of all that are asked for at once; what is more is counted as a gap."""
+BYTES = 64 << 20
+"""Of the attributes, events and links of these."""
 _LOW = (1 << 64) - 1
+_SIZE = "strlen(attributes) + coalesce(strlen(events), 0) + coalesce(strlen(links), 0)"
 _SPANS = f"""
 SELECT spans.*, resources.attributes AS resource_attributes
-FROM (SELECT * FROM spans WHERE trace_low = ? AND trace_high = ?{{which}} ORDER BY start LIMIT {SPANS}) spans
-LEFT JOIN resources ON resources.id = spans.resource ORDER BY spans.start
+FROM (
+    SELECT *, count(*) OVER () AS total FROM spans WHERE {{which}}
+    QUALIFY sum({_SIZE}) OVER (ORDER BY start, span_id) <= {{bytes}}
+    ORDER BY start, span_id LIMIT {{spans}}
+) spans
+LEFT JOIN resources ON resources.id = spans.resource ORDER BY spans.start, spans.span_id
 """
+_OF_TRACE = "trace_low = ? AND trace_high = ?"
+_OF_TRACES = "trace_low IN (SELECT unnest(?::UBIGINT[]))"
 
 
 def trace(ask: Ask) -> Trace:
@@ -28,8 +39,9 @@ def trace(ask: Ask) -> Trace:
         raise NotFound(f"trace {number:032x}: not found; it may be older than what is kept")
     window = Window(whole(rows[0]["start"]), max(whole(row["start"]) + whole(row["duration"]) for row in rows) + 1)
     found = gaps(ask.reader, window)
-    if len(rows) == SPANS:
-        found += _rest(ask.reader, number, window)
+    rest = whole(rows[0]["total"]) - len(rows)
+    if rest:
+        found.append(_rest(rest, len(rows), window))
     return Trace(
         trace_id=f"{number:032x}",
         spans=[as_span(row) for row in rows],
@@ -41,31 +53,41 @@ def trace(ask: Ask) -> Trace:
 def span(ask: Ask) -> Span:
     """GET /traces/ID/spans/ID"""
     number, wanted = ask.given.sure("id"), ask.given.sure("span")
-    rows = ask.reader.rows(_SPANS.format(which=" AND span_id = ?"), [number & _LOW, number >> 64, wanted])
+    which = f"{_OF_TRACE} AND span_id = ?"
+    rows = ask.reader.rows(_sql(which), [number & _LOW, number >> 64, wanted])
     if not rows:
         raise NotFound(f"span {wanted:016x} of trace {number:032x}: not found")
     return as_span(rows[0])
 
 
+def _sql(which: str) -> str:
+    return _SPANS.format(which=which, spans=SPANS, bytes=BYTES)
+
+
 def spans_of(reader: Reader, number: int) -> list[Row]:
-    """The trace's spans in order of time, at most SPANS."""
-    return reader.rows(_SPANS.format(which=""), [number & _LOW, number >> 64])
+    """The trace's spans in order of time, as many as may be; their column `total` is how many there are."""
+    return reader.rows(_sql(_OF_TRACE), [number & _LOW, number >> 64])
 
 
-def _rest(reader: Reader, number: int, window: Window) -> list[Gap]:
-    sql = "SELECT count(*) AS spans FROM spans WHERE trace_low = ? AND trace_high = ?"
-    rest = whole(reader.rows(sql, [number & _LOW, number >> 64])[0]["spans"]) - SPANS
-    if rest <= 0:
-        return []
-    return [
-        Gap(
-            what="spans of this trace",
-            reason=f"only the first {SPANS} are shown",
-            count=rest,
-            since=ms(window.start),
-            until=ms(window.end),
-        )
-    ]
+def spans_of_several(reader: Reader, numbers: Sequence[int]) -> tuple[dict[int, list[Row]], int]:
+    """The same of several traces, and how many spans were left out."""
+    found: dict[int, list[Row]] = {number: [] for number in numbers}
+    rows = reader.rows(_sql(_OF_TRACES), [[number & _LOW for number in found]])
+    for row in rows:
+        of = found.get(whole(row["trace_high"]) << 64 | whole(row["trace_low"]))
+        if of is not None:
+            of.append(row)
+    return found, whole(rows[0]["total"]) - len(rows) if rows else 0
+
+
+def _rest(rest: int, shown: int, window: Window) -> Gap:
+    return Gap(
+        what="spans of this trace",
+        reason=f"only the first {shown} are shown",
+        count=rest,
+        since=ms(window.start),
+        until=ms(window.end),
+    )
 
 
 def as_span(row: Row) -> Span:
