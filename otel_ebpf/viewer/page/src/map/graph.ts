@@ -6,6 +6,10 @@ import { linkKey } from "./layout";
 export interface GraphNode extends MapNode {
   /** How many nodes a folded group stands for; 1: itself. */
   members: number;
+  /** Their names, for the search. */
+  names: string[];
+  /** It serves nothing that was seen: its numbers are those of the calls that it makes. */
+  sends: boolean;
 }
 
 export interface GraphEdge extends MapEdge {
@@ -50,9 +54,9 @@ export function graphOf(map: ServiceMap, folded: ReadonlySet<string>): Graph {
     const id = node.group !== null && folded.has(node.group) ? groupId(node.group) : node.id;
     shownAs.set(node.id, id);
     const there = byId.get(id);
-    if (there) byId.set(id, { ...together(there, node), members: there.members + 1 });
-    else if (id === node.id) byId.set(id, { ...node, members: 1 });
-    else byId.set(id, { ...node, id, name: node.group ?? "", kind: "group", system: "", guessed: false, members: 1 });
+    if (there) byId.set(id, { ...together(there, node), members: there.members + 1, names: [...there.names, node.name] });
+    else if (id === node.id) byId.set(id, { ...node, members: 1, names: [node.name], sends: false });
+    else byId.set(id, { ...node, id, name: node.group ?? "", kind: "group", system: "", guessed: false, members: 1, names: [node.name], sends: false });
   }
   const edgeById = new Map<string, GraphEdge>();
   for (const edge of map.edges) {
@@ -72,6 +76,10 @@ export function graphOf(map: ServiceMap, folded: ReadonlySet<string>): Graph {
   for (const edge of edges) {
     (out.get(edge.client) ?? out.set(edge.client, []).get(edge.client))?.push(edge);
     (into.get(edge.server) ?? into.set(edge.server, []).get(edge.server))?.push(edge);
+  }
+  for (const [id, node] of byId) {
+    const calls = out.get(id) ?? [];
+    if (node.calls === 0 && calls.length) byId.set(id, { ...calls.reduce<GraphNode>(together, node), sends: true });
   }
   return { nodes: [...byId.values()], edges, byId, edgeById, out, into };
 }

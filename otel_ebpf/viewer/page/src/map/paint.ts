@@ -24,7 +24,7 @@ const EDGE_COLOR: Record<Health, string> = { idle: "edge", ok: "edge", warn: "wa
 const DASH: Record<Health, number[]> = { idle: [1, 4], ok: [], warn: [10, 4], bad: [5, 4] };
 
 export function edgeWidth(edge: GraphEdge, topRate: number): number {
-  return 1 + 3.6 * Math.max(0, 1 + Math.log10(Math.max(edge.rate, 1e-9) / topRate) / 3);
+  return 1 + 3.2 * Math.max(0, 1 + Math.log10(Math.max(edge.rate, 1e-9) / topRate) / 3);
 }
 
 function trace(context: Context, curve: Curve): void {
@@ -156,22 +156,22 @@ export function paintEdgeLabel(context: Context, scene: Scene, edge: GraphEdge, 
     context.stroke();
     return;
   }
-  const { w, h } = labelSize(edge);
-  context.fillStyle = color("bg");
-  context.globalAlpha = 0.92;
-  context.beginPath();
-  context.roundRect(x - w / 2, y - h / 2, w, h, 9);
-  context.fill();
-  context.globalAlpha = 1;
-  let left = x - w / 2 + 5;
+  let left = x - labelSize(edge).w / 2 + 5;
+  context.lineJoin = "round";
+  context.strokeStyle = color("bg");
+  context.lineWidth = 4;
+  context.fillStyle = color(EDGE_COLOR[state]);
   if (unwell) {
-    context.fillStyle = color(EDGE_COLOR[state]);
     mark(context, state, left + 5, y, 4.5);
+    context.stroke();
+    context.fill();
     left += 13;
+  } else {
+    context.fillStyle = color("muted");
   }
-  context.fillStyle = color(unwell ? EDGE_COLOR[state] : "muted");
   context.font = NOTE_FONT;
   context.textBaseline = "middle";
+  context.strokeText(edgeText(edge), left, y + 0.5);
   context.fillText(edgeText(edge), left, y + 0.5);
 }
 

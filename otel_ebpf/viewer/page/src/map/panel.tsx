@@ -154,21 +154,23 @@ export function NodePanel({ node, graph, close, openEdge, unfold }: {
   const { data } = useGet<ServiceDetail>(own ? `services/${encodeURIComponent(node.id)}` : null);
   const into = graph.into.get(node.id) ?? [];
   const out = graph.out.get(node.id) ?? [];
+  // Databases and outside peers send no spans of their own: what is known of them was seen at the other end.
+  const here: Params = node.kind === "service" ? { service: node.id } : into.length ? { server: node.id } : { client: node.id };
   return (
     <Side title={node.name} kind={node.kind === "group" ? plural(node.members, "node") : kindOf(node)} red={node} close={close}>
       <Figures red={node} atMost={node.members > 1} />
       {node.guessed && <p class="muted">Its name is a guess by the well-known port.</p>}
       <div class="row wrap">
         {own && <a class="button" href={href(at("service", node.id))}>Service page</a>}
-        {own && <a class="button" href={href("/traces", { service: node.id })}>Traces</a>}
+        {node.kind !== "group" && <a class="button" href={href("/traces", here)}>Traces</a>}
         {node.kind === "group" && <button type="button" class="button" onClick={() => unfold(node.name)}>Unfold</button>}
       </div>
-      {own && <Over params={{ service: node.id }} />}
+      {node.kind !== "group" && <Over params={here} />}
       {own && data && <OperationList title={node.kind === "database" ? "Queries" : "Operations"} operations={data.serves}
-        more={href(at("service", node.id))} link={(name) => href("/traces", { service: node.id, operation: name })} />}
+        more={href(at("service", node.id))} link={(name) => href("/traces", { ...here, operation: name })} />}
       <EdgeList title="Called by" edges={into} other="client" graph={graph} open={openEdge} />
       <EdgeList title="Calls" edges={out} other="server" graph={graph} open={openEdge} />
-      {own && <TraceLists params={{ service: node.id }} />}
+      {node.kind !== "group" && <TraceLists params={here} />}
     </Side>
   );
 }

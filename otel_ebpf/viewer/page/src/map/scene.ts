@@ -35,7 +35,7 @@ export function textWidth(text: string, font: string): number {
 
 export function nodeNote(node: GraphNode): string {
   if (node.calls === 0) return "no calls";
-  return `${rate(node.rate)} · p99 ${duration(node.p99)}`;
+  return `${node.sends ? "sends " : ""}${rate(node.rate)} · p99 ${duration(node.p99)}`;
 }
 
 export function nodeTitle(node: GraphNode): string {

@@ -173,7 +173,7 @@ export class Stage {
     if (box && this.width > 0) {
       const wide = box.x1 - box.x0;
       const high = box.y1 - box.y0;
-      const k = Math.min(1.25, (this.width - 2 * MARGIN) / wide, (this.height - 2 * MARGIN) / high);
+      const k = Math.min(1.1, (this.width - 2 * MARGIN) / wide, (this.height - 2 * MARGIN) / high);
       const scale = Math.max(0.05, k);
       this.go(zoomIdentity.translate(this.width / 2 - scale * (box.x0 + wide / 2), this.height / 2 - scale * (box.y0 + high / 2)).scale(scale));
     }

@@ -31,5 +31,5 @@ export function edgeWords(edge: GraphEdge, names: (id: string) => string = nameO
 
 /** "postgres, database, postgresql, healthy: 12.1/s, 0 % errors, p99 12 ms" */
 export function nodeWords(node: GraphNode): string {
-  return `${nodeTitle(node)}, ${kindOf(node)}, ${HEALTH_WORDS[health(node)]}: ${redWords(node)}`;
+  return `${nodeTitle(node)}, ${kindOf(node)}, ${HEALTH_WORDS[health(node)]}: ${node.sends && node.calls > 0 ? "sends " : ""}${redWords(node)}`;
 }

@@ -2,7 +2,7 @@
 
 import type { RedSeries } from "../api";
 import { count, duration, percent } from "../format";
-import { setRange } from "../window";
+import { live, setRange } from "../window";
 import { TimePlot } from "./time";
 
 /** Rates and shares of a series' steps. */
@@ -15,7 +15,15 @@ export function perStep(series: RedSeries): { rate: number[]; failedRate: number
   };
 }
 
-export function RedPlots({ series, height = 130 }: { series: RedSeries; height?: number }) {
+/** Without the newest step while it fills: spans come in batches, and a dip at the right edge would be no news. */
+function complete(series: RedSeries): RedSeries {
+  if (!live.value || series.times.length < 3) return series;
+  const cut = <T,>(values: readonly T[]): T[] => values.slice(0, -1);
+  return { ...series, times: cut(series.times), calls: cut(series.calls), failed: cut(series.failed), p50: cut(series.p50), p99: cut(series.p99) };
+}
+
+export function RedPlots({ series: all, height = 130 }: { series: RedSeries; height?: number }) {
+  const series = complete(all);
   const { rate, failedRate, share } = perStep(series);
   const perSecond = (value: number): string => `${count(value)}/s`;
   const select = (start: number, end: number): void => setRange(start, end);

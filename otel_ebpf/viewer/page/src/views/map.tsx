@@ -27,7 +27,7 @@ function matching(graph: Graph, text: string): Set<string> | null {
   const wanted = text.trim().toLowerCase();
   if (!wanted) return null;
   return new Set(graph.nodes
-    .filter((node) => [nodeTitle(node), node.system, node.kind, node.group ?? ""].some((one) => one.toLowerCase().includes(wanted)))
+    .filter((node) => [nodeTitle(node), node.system, node.kind, node.group ?? "", ...node.names].some((one) => one.toLowerCase().includes(wanted)))
     .map((node) => node.id));
 }
 

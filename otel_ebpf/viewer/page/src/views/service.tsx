@@ -1,6 +1,6 @@
 // /service/NAME?tab=TAB&op=OPERATION: what a service serves and calls, and how that goes over time.
 
-import type { MapEdge, Operation, RedSeries, ServiceDetail } from "../api";
+import type { MapEdge, Operation, RedSeries, Service, ServiceDetail } from "../api";
 import { useGet } from "../fetch";
 import { duration, errorShare, rate } from "../format";
 import { Figures, TraceLists } from "../map/panel";
@@ -13,7 +13,7 @@ import { Panel } from "../ui/panel";
 import { Empty, ErrorState, Loading } from "../ui/states";
 import { Table, type Column } from "../ui/table";
 import { chosenTab, Tabs } from "../ui/tabs";
-import { at, go, href, param, setQuery } from "../url";
+import { at, go, href, param, type Params, setQuery } from "../url";
 import "./services.css";
 
 const STEPS = 96;
@@ -43,7 +43,7 @@ export function ServiceView({ name }: { name: string }) {
           <span class="muted">{[service.kind, service.kind === "service" ? "" : service.system].filter(Boolean).join(", ")}</span>
           <span class="grow" />
           <a class="button" href={href("/map", { node: service.name })}>On the map</a>
-          <a class="button" href={href("/traces", { service: service.name })}>Traces</a>
+          <a class="button" href={href("/traces", spansOf(service))}>Traces</a>
         </div>
         <Tabs tabs={tabs} label="Service" />
         <div id={`panel-${tab}`} role="tabpanel" class="tab-panel">
@@ -58,9 +58,12 @@ export function ServiceView({ name }: { name: string }) {
   );
 }
 
-function tracesOf(service: string, operation: string, cell: Cell): string {
+/** What names a service's spans in a search. A database sends none itself: it is the server of others' spans. */
+const spansOf = (service: Service): Params => (service.kind === "service" ? { service: service.name } : { server: service.name });
+
+function tracesOf(service: Service, operation: string, cell: Cell): string {
   return href("/traces", {
-    service, operation, start: Math.floor(cell.start), end: Math.ceil(cell.end),
+    ...spansOf(service), operation, start: Math.floor(cell.start), end: Math.ceil(cell.end),
     min_ms: cell.from > 0 ? cell.from : null, max_ms: Number.isFinite(cell.to) ? cell.to : null,
   });
 }
@@ -81,7 +84,7 @@ function Overview({ detail }: { detail: ServiceDetail }) {
       {data && (
         <>
           <Panel><div class="grid three"><RedPlots series={data} height={150} /></div></Panel>
-          <Panel title="Durations" aside={<HeatKey />}><Heat series={data} open={(cell) => go(tracesOf(service.name, operation, cell))} /></Panel>
+          <Panel title="Durations" aside={<HeatKey />}><Heat series={data} open={(cell) => go(tracesOf(service, operation, cell))} /></Panel>
         </>
       )}
       <div class="grid two roomy">
@@ -90,7 +93,7 @@ function Overview({ detail }: { detail: ServiceDetail }) {
             ? <Table rows={detail.serves} columns={operationColumns(service.name)} caption="Operations" rowKey={keyOf} order="-rate" name="ops" dense limit={8} />
             : <Empty title="It served nothing in this window" />}
         </Panel>
-        <Panel><div class="lists"><TraceLists params={{ service: service.name, operation }} /></div></Panel>
+        <Panel><div class="lists"><TraceLists params={{ ...spansOf(service), operation }} /></div></Panel>
       </div>
     </>
   );
@@ -117,7 +120,7 @@ function Operations({ detail, operations, what }: { detail: ServiceDetail; opera
   const { service } = detail;
   const columns = operationColumns(service.name);
   columns.splice(1, 0, { id: "kind", title: "Kind", value: (row) => `${row.kind} ${row.system}`, cell: (row) => <span class="muted">{[row.system, row.kind].filter(Boolean).join(", ")}</span> });
-  columns.push({ id: "traces", title: "", cell: (row) => <a href={href("/traces", { service: service.name, operation: row.name })}>Traces</a> });
+  columns.push({ id: "traces", title: "", cell: (row) => <a href={href("/traces", { ...spansOf(service), operation: row.name })}>Traces</a> });
   if (!operations.length) return <Panel><Empty title={what === "Calls" ? "It called nothing in this window" : "It served nothing in this window"} /></Panel>;
   return <Panel flush label={what}><Table rows={operations} columns={columns} caption={what} rowKey={keyOf} order="-rate" limit={1000} /></Panel>;
 }
