@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -48,6 +49,19 @@ def test_spans_come_as_they_are_stored(tmp_path: Path) -> None:
     ]
     assert spans[1]["system"] == "redis"
     assert spans[0]["trace_id"] == f"{1:032x}"
+
+
+def test_a_listener_that_has_gone_is_forgotten(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    with world.served() as client:
+        with client.stream("GET", "/api/v1/live") as answer:
+            lines = answer.iter_lines()
+            listening(lines)
+            assert world.feed.wanted
+        until = time.monotonic() + 20
+        while world.feed.wanted and time.monotonic() < until:
+            time.sleep(0.02)
+        assert not world.feed.wanted
 
 
 def test_what_is_too_much_for_a_page_is_counted(tmp_path: Path) -> None:

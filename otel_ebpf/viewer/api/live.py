@@ -7,13 +7,15 @@ have passed its filter, nobody has looked.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Mapping
 
 import anyio
 import anyio.to_thread
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from otel_ebpf.viewer.api.answers import KINDS, LiveSpan
-from otel_ebpf.viewer.api.match import compiled
+from otel_ebpf.viewer.api.match import Fits, compiled
 from otel_ebpf.viewer.api.sources import LiveSource, Row, Subscription
 from otel_ebpf.viewer.api.values import attributes, ms, span_id, text, whole
 from otel_ebpf.viewer.decode.traces import COLUMNS
@@ -39,40 +41,48 @@ _DETAILS = ("db.query.text", "db.statement", "dns.question.name", "messaging.des
 _LONGEST = 1024
 
 
-def events(source: LiveSource, q: str) -> AsyncIterator[str]:
-    """The stream's text. Raises ConfigError (the filter is wrong) or Busy at once, not when the stream is read."""
-    fits = compiled(q)
-    return _events(source.subscribe(), fits)
+class EventStream(StreamingResponse):
+    """The answer that goes on. Raises ConfigError (a wrong filter) or Busy when it is made, not when it is sent."""
+
+    def __init__(self, source: LiveSource, q: str, headers: Mapping[str, str]) -> None:
+        fits = compiled(q)
+        self._subscription = source.subscribe()
+        events = _events(self._subscription, fits)
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Here and not in the generator, which may never be begun."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._subscription.close()
 
 
-async def _events(subscription: Subscription, fits: Callable[[LiveSpan, str], bool]) -> AsyncIterator[str]:
+async def _events(subscription: Subscription, fits: Fits) -> AsyncIterator[str]:
     silent = 0
-    try:
-        yield ": these are spans as they come in\n\n"
-        while True:
-            await anyio.sleep(EVERY_S)
-            rows, missed = subscription.take()
-            spans: list[LiveSpan] = []
-            if rows:
-                spans, more = await anyio.to_thread.run_sync(fitting, rows, fits)
-                missed += more
-            if spans:
-                yield _event("spans", spans)
-            if missed:
-                yield _event("missed", {"count": missed})
-            silent = 0 if spans or missed else silent + 1
-            if silent >= _ALIVE:
-                silent = 0
-                yield ": still here\n\n"
-    finally:
-        subscription.close()
+    yield ": these are spans as they come in\n\n"
+    while True:
+        await anyio.sleep(EVERY_S)
+        rows, missed = subscription.take()
+        spans: list[LiveSpan] = []
+        if rows:
+            spans, more = await anyio.to_thread.run_sync(fitting, rows, fits)
+            missed += more
+        if spans:
+            yield _event("spans", spans)
+        if missed:
+            yield _event("missed", {"count": missed})
+        silent = 0 if spans or missed else silent + 1
+        if silent >= _ALIVE:
+            silent = 0
+            yield ": still here\n\n"
 
 
 def _event(name: str, data: object) -> str:
     return f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
 
 
-def fitting(rows: list[Row], fits: Callable[[LiveSpan, str], bool]) -> tuple[list[LiveSpan], int]:
+def fitting(rows: list[Row], fits: Fits) -> tuple[list[LiveSpan], int]:
     """The newest ROWS spans that fit, oldest first; and how many were not looked at, which is bounded by LOOKED_AT."""
     found: list[LiveSpan] = []
     # What happens inside of a service is no exchange, and not a line of tap.

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import anyio
 import anyio.to_thread
 import duckdb
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from otel_ebpf.errors import ConfigError, OtelEbpfError
-from otel_ebpf.viewer.api import live
 from otel_ebpf.viewer.api.ask import Ask, NotFound
 from otel_ebpf.viewer.api.endpoints import ENDPOINTS, LIVE, Endpoint
+from otel_ebpf.viewer.api.live import EventStream
 from otel_ebpf.viewer.api.openapi import document
 from otel_ebpf.viewer.api.parameters import BadParameter, read
 from otel_ebpf.viewer.api.sources import Busy, LiveSource, StatusSource
@@ -44,10 +44,9 @@ def routes(reader: Reader, status_source: StatusSource, live_source: LiveSource)
     async def listen(request: Request) -> Response:
         try:
             given = read(LIVE.parameters, request.path_params, request.query_params.multi_items())
-            events = live.events(live_source, given.text("q") or "")
+            return EventStream(live_source, given.text("q") or "", _NO_STORE)
         except OtelEbpfError as error:
             return problem(error)
-        return StreamingResponse(_texts(events), media_type="text/event-stream", headers=_NO_STORE)
 
     return [
         Route("/openapi.json", openapi),
@@ -55,11 +54,6 @@ def routes(reader: Reader, status_source: StatusSource, live_source: LiveSource)
         *(Route(one.path, _handler(one, reader, status_source, limiter)) for one in ENDPOINTS if one is not LIVE),
         Route("/{rest:path}", unknown),
     ]
-
-
-async def _texts(events: AsyncIterator[str]) -> AsyncIterator[bytes]:
-    async for text in events:
-        yield text.encode()
 
 
 def _handler(
