@@ -71,6 +71,12 @@ test("two spans of one id are both shown, children go to the first", () => {
   assert.equal(tree.nodes.find((node) => node.span.span_id === "c")?.parent?.key, 0);
 });
 
+test("a span that came twice, exactly alike, is shown once and said", () => {
+  const tree = treeOf({ spans: [span("a", null, 0, 5), span("b", "a", 1, 3), span("b", "a", 1, 3), span("b", "a", 2, 3)] });
+  assert.equal(tree.nodes.length, 3);
+  assert.equal(tree.repeated, 1);
+});
+
 test("20,000 levels do not overflow the stack", () => {
   const tree = treeOf({ spans: Array.from({ length: 20_000 }, (_, index) => span(`s${index}`, index ? `s${index - 1}` : null, index, 40_000 - 2 * index)) });
   assert.equal(tree.nodes.at(-1)?.depth, 19_999);

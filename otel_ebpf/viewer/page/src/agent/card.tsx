@@ -24,7 +24,7 @@ export function AgentCard({ agent, start, end }: { agent: Agent; start: number; 
         <span class="muted agent-version">{agent.version && <>version {agent.version}</>}{agent.instance && <> · <span class="mono" title={agent.instance}>{agent.instance.slice(0, 12)}</span></>}</span>
       </header>
       <dl class="agent-figures">
-        <Figure title="Exchanges" hint={`${exact(agent.exchanges)} in ${span(end - start)}`}>{rate(agent.exchanges / seconds)}</Figure>
+        <Figure title="Exchanges" hint={`mean; ${exact(agent.exchanges)} in ${span(end - start)}`}>{rate(agent.exchanges / seconds)}</Figure>
         <Figure title="Spans" hint="before sampling">{rate(agent.spans_per_second)}</Figure>
         <Figure title="CPU" hint="of one core">{agent.cpu === null ? "–" : percent(agent.cpu)}</Figure>
         <Figure title="Memory" hint="resident">{bytes(agent.rss_bytes)}</Figure>

@@ -49,7 +49,7 @@ export function Combobox({ label, value, suggestions, placeholder, take, typing,
         onInput={(event) => edit(event.currentTarget.value)} onFocus={() => { setOpen(true); typing?.(draft); }} onClick={() => setOpen(true)}
         onBlur={() => accept(draft.trim())} onKeyDown={keys} />
       {draft !== "" && <button type="button" class="combobox-clear" tabIndex={-1} aria-label={`Clear ${label}`} onMouseDown={(event) => { event.preventDefault(); accept(""); }}>×</button>}
-      <ul class="options" id={`${id}-list`} role="listbox" aria-label={label} hidden={!shown} ref={list}>
+      <ul class="options" id={`${id}-list`} role="listbox" aria-label={`Suggestions for ${label}`} hidden={!shown} ref={list}>
         {shown && fitting.map((one, index) => (
           <li key={one.value} id={`${id}-${index}`} role="option" aria-selected={index === active}
             onMouseDown={(event) => { event.preventDefault(); accept(one.value); }}>

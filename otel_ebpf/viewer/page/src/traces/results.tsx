@@ -39,27 +39,34 @@ export function Results({ traces, days, mark }: { traces: readonly TraceSummary[
 
   return (
     <ol class="results" ref={list} aria-label={plural(traces.length, "trace")}>
-      {traces.map((trace) => (
-        <li key={trace.trace_id}>
-          <a class="result" href={addressOf(trace)} onFocus={() => mark(trace.trace_id)} onBlur={() => mark(null)} onMouseEnter={() => mark(trace.trace_id)} onMouseLeave={() => mark(null)}>
-            <span class="result-time muted" title={dateTime(trace.start, true)}>{days ? dateTime(trace.start).slice(5) : clock(trace.start, true)}</span>
-            <span class="result-what">
-              <span class="result-root clip">{trace.failed && <><Failed label="failed" /> </>}<span class="wf-service">{trace.service || "no service"}</span> {trace.name || "no name"}</span>
-              <Matched trace={trace} />
-            </span>
-            <span class="result-services">
-              {trace.services.slice(0, CHIPS).map((service) => (
-                <span key={service.name} class={`service-chip tone-${palette.get(service.name) ?? "c1"}`} title={`${service.name}: ${plural(service.spans, "span")}`}><span class="wf-tone" aria-hidden="true" /><span class="clip">{service.name || "no service"}</span></span>
-              ))}
-              {trace.services.length > CHIPS && <span class="muted" title={trace.services.slice(CHIPS).map((service) => service.name).join(", ")}>+{trace.services.length - CHIPS}</span>}
-            </span>
-            <span class="result-count">{trace.spans}<span class="muted"> {trace.spans === 1 ? "span" : "spans"}</span></span>
-            <span class={`result-errors${trace.errors ? " bad" : " none"}`}>{trace.errors > 0 && <>{trace.errors} {trace.errors === 1 ? "error" : "errors"}</>}</span>
-            <span class="result-duration"><span class="result-ms">{duration(trace.duration)}</span><span class="result-bar" aria-hidden="true"><span class={trace.failed ? "failed" : ""} style={{ width: `max(${100 * trace.duration / most}%, 2px)` }} /></span></span>
-          </a>
-        </li>
-      ))}
+      {traces.map((trace) => <Result key={trace.trace_id} trace={trace} most={most} days={days} palette={palette} mark={mark} />)}
     </ol>
+  );
+}
+
+function Result({ trace, most, days, palette, mark }: {
+  trace: TraceSummary; most: number; days: boolean; palette: ReadonlyMap<string, string>; mark: (id: string | null) => void;
+}) {
+  const services = [...trace.services].sort((one, other) => Number(other.name === trace.service) - Number(one.name === trace.service));
+  return (
+    <li>
+      <a class="result" href={addressOf(trace)} onFocus={() => mark(trace.trace_id)} onBlur={() => mark(null)} onMouseEnter={() => mark(trace.trace_id)} onMouseLeave={() => mark(null)}>
+        <span class="result-time muted" title={dateTime(trace.start, true)}>{days ? dateTime(trace.start).slice(5) : clock(trace.start, true)}</span>
+        <span class="result-what">
+          <span class="result-root clip">{trace.failed && <><Failed label="failed" /> </>}<span class="wf-service">{trace.service || "no service"}</span> {trace.name || "no name"}</span>
+          <Matched trace={trace} />
+        </span>
+        <span class="result-services">
+          {services.slice(0, CHIPS).map((service) => (
+            <span key={service.name} class={`service-chip tone-${palette.get(service.name) ?? "c1"}`} title={`${service.name}: ${plural(service.spans, "span")}`}><span class="wf-tone" aria-hidden="true" /><span class="clip">{service.name || "no service"}</span></span>
+          ))}
+          {services.length > CHIPS && <span class="muted" title={services.slice(CHIPS).map((service) => service.name).join(", ")}>+{services.length - CHIPS}</span>}
+        </span>
+        <span class="result-count">{trace.spans}<span class="muted"> {trace.spans === 1 ? "span" : "spans"}</span></span>
+        <span class={`result-errors${trace.errors ? " bad" : " none"}`}>{trace.errors > 0 && <>{trace.errors} {trace.errors === 1 ? "error" : "errors"}</>}</span>
+        <span class="result-duration"><span class="result-ms">{duration(trace.duration)}</span><span class="result-bar" aria-hidden="true"><span class={trace.failed ? "failed" : ""} style={{ width: `max(${100 * trace.duration / most}%, 2px)` }} /></span></span>
+      </a>
+    </li>
   );
 }
 

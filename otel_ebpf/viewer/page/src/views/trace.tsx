@@ -121,7 +121,8 @@ function Notes({ trace, tree }: { trace: Trace; tree: Tree }) {
             : <>The parents of {plural(missing.length, "span")} are not here (sampled out, not yet arrived, or lost), the first: <code>{first.span.parent_id}</code> of <Jump node={first} />. They are shown as further roots.</>}
         </span></p>
       )}
-      {tree.orphans.length > missing.length && <p class="note"><span class="warn" aria-hidden="true">▲</span><span>{plural(tree.orphans.length - missing.length, "span")} would be below itself, as its sender says: shown as a further root.</span></p>}
+      {tree.orphans.length > missing.length && <p class="note"><span class="warn" aria-hidden="true">▲</span><span>{plural(tree.orphans.length - missing.length, "span names a parent that is", "spans name parents that are")} below itself: shown as further roots.</span></p>}
+      {tree.repeated > 0 && <p class="note"><span class="warn" aria-hidden="true">▲</span><span>{plural(tree.repeated, "span")} came more than once, exactly alike, and {tree.repeated === 1 ? "is" : "are"} shown once.</span></p>}
       {tree.skewed[0] && (
         <p class="note"><span class="warn" aria-hidden="true">▲</span><span>
           Clocks differ: {plural(tree.skewed.length, "server span")} {tree.skewed.length === 1 ? "is" : "are"} up to {duration(Math.max(...tree.skewed.map((node) => node.skew)))} outside the client's, the first: <Jump node={tree.skewed[0]} />. Times are shown as they came; network parts do not depend on them.

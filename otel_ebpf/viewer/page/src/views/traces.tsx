@@ -3,7 +3,7 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import "../traces/traces.css";
 import "../waterfall/waterfall.css";
-import type { Traces } from "../api";
+import type { Traces, TraceSummary } from "../api";
 import { useGet } from "../fetch";
 import { duration, exact, plural } from "../format";
 import { SearchForm } from "../traces/form";
@@ -40,7 +40,7 @@ export function TracesView() {
 function Found({ data, search }: { data: Traces; search: Search }) {
   const [marked, setMarked] = useState<string | null>(null);
   // Made once an answer: hundreds of lines are not made again because the pointer moves over them.
-  const results = useMemo(() => <Results traces={data.traces} days={data.end - data.start > 864e5} mark={setMarked} />, [data]);
+  const results = useMemo(() => <Results traces={ordered(data.traces, search.order)} days={data.end - data.start > 864e5} mark={setMarked} />, [data, search.order]);
   const failed = data.traces.filter((trace) => trace.failed).length;
   const inside = data.traces.filter((trace) => !trace.failed && trace.errors > 0).length;
   return (
@@ -64,6 +64,11 @@ function Found({ data, search }: { data: Traces; search: Search }) {
       {results}
     </>
   );
+}
+
+/** The API orders by the spans that fit; the list, which tells of traces, newest first by their own start. */
+function ordered(traces: readonly TraceSummary[], order: Search["order"]): TraceSummary[] {
+  return order === "slowest" ? [...traces] : [...traces].sort((one, other) => other.start - one.start);
 }
 
 /** Three digits are enough for a brush, rounded so that what was brushed stays in. */

@@ -44,14 +44,16 @@ export interface Tree {
   skewed: Node[];
   orphans: Node[];
   services: ServiceTime[];
-  critical: number;
+  /** Spans that came once more, as senders do that got no answer; shown once. */
+  repeated: number;
 }
 
 /** Below this, a child outside its parent is the rounding of timestamps. */
 const ROUNDING_MS = 0.05;
 
 export function treeOf(trace: Pick<Trace, "spans">): Tree {
-  const all = trace.spans.map(nodeOf);
+  const once = distinct(trace.spans);
+  const all = once.map(nodeOf);
   link(all);
   const roots = all.filter((node) => node.parent === null).sort(byStart);
   const nodes = inOrder(roots);
@@ -72,8 +74,19 @@ export function treeOf(trace: Pick<Trace, "spans">): Tree {
     skewed: nodes.filter((node) => node.skew > 0),
     orphans: nodes.filter((node) => node.orphan !== ""),
     services: servicesOf(nodes),
-    critical: path.size,
+    repeated: trace.spans.length - once.length,
   };
+}
+
+/** Without exact repetitions. Spans that share an id but are not the same are all kept. */
+function distinct(spans: readonly Span[]): Span[] {
+  const seen = new Set<string>();
+  return spans.filter((span) => {
+    const key = JSON.stringify([span.span_id, span.parent_id, span.service, span.name, span.kind, span.start, span.duration]);
+    const fresh = !seen.has(key);
+    seen.add(key);
+    return fresh;
+  });
 }
 
 function nodeOf(span: Span, key: number): Node {
