@@ -12,16 +12,17 @@ module, so it imports little.
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import re
 import sys
 from pathlib import Path
-from urllib.error import HTTPError, URLError
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
-from urllib.request import ProxyHandler, Request, build_opener
 
 from otel_ebpf.errors import ConfigError, UnsupportedError
+
+if TYPE_CHECKING:
+    from urllib.error import HTTPError
 
 ADDRESS = "127.0.0.1:8890"
 SECONDS = 30.0
@@ -126,6 +127,10 @@ def _token(file: str | None) -> str:
 
 
 def _get(url: str, token: str) -> bytes:
+    from http.client import HTTPException
+    from urllib.error import HTTPError, URLError
+    from urllib.request import ProxyHandler, Request, build_opener
+
     # No proxy of the environment: the viewer is an address of one's own.
     opener = build_opener(ProxyHandler({}))
     headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
@@ -134,7 +139,7 @@ def _get(url: str, token: str) -> bytes:
             body: bytes = response.read(MOST + 1)
     except HTTPError as error:
         raise UnsupportedError(f"query: {_said(error)}") from error
-    except (URLError, OSError, http.client.HTTPException, ValueError) as error:
+    except (URLError, OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise UnsupportedError(
             f"query: no viewer answers at {url.split('/api/')[0]} ({reason}): start `otel-ebpf view`, or name another "
@@ -147,9 +152,11 @@ def _get(url: str, token: str) -> bytes:
 
 def _said(error: HTTPError) -> str:
     """What the viewer says is wrong."""
+    from http.client import HTTPException
+
     try:
         body = json.loads(error.read(65536))
-    except (ValueError, OSError, http.client.HTTPException):
+    except (ValueError, OSError, HTTPException):
         body = None
     if isinstance(body, dict) and isinstance(body.get("error"), str):
         return str(body["error"])
