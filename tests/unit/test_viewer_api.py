@@ -32,7 +32,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 def get(api: httpx.Client, path: str, **parameters: object) -> Any:  # noqa: ANN401
-    answer = api.get(f"/api/v1/{path}", params=parameters)  # type: ignore[arg-type]
+    answer = api.get(f"/api/v1/{path}", params=parameters or None)  # type: ignore[arg-type]
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -153,6 +153,15 @@ def test_an_empty_store_has_an_empty_answer_to_everything(tmp_path: Path) -> Non
         for endpoint in ENDPOINTS:
             if "{" not in endpoint.path and endpoint.answer is not None:
                 assert get(client, endpoint.path[1:])
+
+
+def test_a_window_may_be_as_wide_as_time_itself(shop: httpx.Client) -> None:
+    for path in ("map", "services", "services/cart", "red", "red?client=frontend&server=cart", "traces", "logs",
+                 "traces?order=slowest", "attributes", "metrics", "agents"):  # fmt: skip
+        joint = "&" if "?" in path else "?"
+        assert get(shop, f"{path}{joint}start=0&end=9223372036854")
+    calls = get(shop, "red?service=cart&start=0&end=9223372036854&steps=500")["calls"]
+    assert (sum(calls), len(calls)) == (20, 500)
 
 
 def test_answers_hold_what_the_document_says(shop: httpx.Client) -> None:

@@ -21,8 +21,8 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def get(api: httpx.Client, path: str, **parameters: object) -> Any:  # noqa: ANN401
-    answer = api.get(f"/api/v1/{path}", params=parameters)  # type: ignore[arg-type]
+def get(http: httpx.Client, path: str, **parameters: object) -> Any:  # noqa: ANN401
+    answer = http.get(f"/api/v1/{path}", params=parameters)  # type: ignore[arg-type]
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -72,6 +72,15 @@ def test_what_was_counted_before_the_first_report_is_not_of_this_window(world: W
     """Given an agent that is older than the store, its first total says nothing of when."""
     world.counter(TOTAL, ends("a", "b"), {600: 1000, 100: 1007}, started=3600)
     assert edges(world)["a", "b"]["calls"] == 7
+
+
+def test_deltas_are_added_up(world: World) -> None:
+    world.counter(TOTAL, ends("a", "b"), {950: 7, 500: 30, 100: 20}, delta=True)
+    assert edges(world)["a", "b"]["calls"] == 50
+    with world.served() as client:
+        assert sum(get(client, "red", client="a", server="b", steps=3)["calls"]) == 50
+        series = get(client, f"metrics/{TOTAL}", steps=9)
+    assert sum(value or 0 for value in series["series"][0]["values"]) * series["step"] / 1e3 == pytest.approx(50)
 
 
 def test_several_agents_add_up(world: World) -> None:

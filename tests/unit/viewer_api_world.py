@@ -163,15 +163,16 @@ class World:
         started: float = 3600.0,
         unit: str = "1",
         monotonic: bool = True,
+        delta: bool = False,
         resource: Mapping[str, Value] | None = None,
     ) -> None:
-        """Store points of a cumulative sum. values: by seconds ago."""
+        """Store points of a sum. values: by seconds ago."""
         request = ExportMetricsServiceRequest()
         group = request.resource_metrics.add()
         group.resource.attributes.extend(pairs({"service.name": "otel-ebpf", **(resource or {})}))
         metric = group.scope_metrics.add().metrics.add(name=name, unit=unit)
         metric.sum.is_monotonic = monotonic
-        metric.sum.aggregation_temporality = 2  # type: ignore[assignment]
+        metric.sum.aggregation_temporality = 1 if delta else 2  # type: ignore[assignment]
         for ago, value in values.items():
             metric.sum.data_points.add(
                 attributes=pairs(attributes),
