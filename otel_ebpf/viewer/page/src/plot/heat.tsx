@@ -6,46 +6,12 @@ import type { RedSeries } from "../api";
 import { clock, duration, plural } from "../format";
 import { color, dark } from "../theme";
 import { hideTooltip, showTooltip } from "../ui/tooltip";
-import { timeLabels } from "./time";
+import { type Cell, cellOf, mixed, rowsOf, SHADES, shadeOf, timeLabels } from "./steps";
 
 const LEFT = 64;
 const BOTTOM = 22;
 const TOP = 6;
 const RIGHT = 16;
-const SHADES = 13;
-
-export interface Cell { start: number; end: number; from: number; to: number; count: number }
-
-/** The rows that hold something, with one to spare on both sides: [first, last]. */
-export function rowsOf(counts: readonly (readonly number[])[]): [number, number] | null {
-  let first = Infinity;
-  let last = -Infinity;
-  for (const column of counts) {
-    column.forEach((count, row) => {
-      if (count > 0) {
-        first = Math.min(first, row);
-        last = Math.max(last, row);
-      }
-    });
-  }
-  return last < 0 ? null : [Math.max(0, first - 1), last + 1];
-}
-
-/** Row j holds durations from bounds[j-1] to bounds[j]; the last one those beyond all bounds. */
-export function cellOf(series: RedSeries, column: number, row: number): Cell {
-  const { bounds } = series.heat;
-  const start = series.times[column] ?? series.start;
-  return {
-    start, end: start + series.step,
-    from: row > 0 ? bounds[row - 1] ?? 0 : 0,
-    to: bounds[row] ?? Infinity,
-    count: series.heat.counts[column]?.[row] ?? 0,
-  };
-}
-
-/** Shades by the logarithm: a few slow requests are what one looks for, and they are few. */
-export const shadeOf = (count: number, most: number): number =>
-  (count <= 0 ? 0 : Math.max(1, Math.min(SHADES - 1, Math.ceil((Math.log1p(count) / Math.log1p(most)) * (SHADES - 1)))));
 
 export function Heat({ series, height = 220, open }: { series: RedSeries; height?: number; open: (cell: Cell) => void }) {
   const canvas = useRef<HTMLCanvasElement>(null);
@@ -119,13 +85,6 @@ function shades(): string[] {
     const low = Math.min(stops.length - 2, Math.floor(at));
     return mixed(stops[low] ?? "", stops[low + 1] ?? "", at - low);
   });
-}
-
-/** Between two colours "#rrggbb". */
-export function mixed(one: string, other: string, share: number): string {
-  const channel = (text: string, index: number): number => Number.parseInt(text.slice(1 + 2 * index, 3 + 2 * index), 16) || 0;
-  const mix = (index: number): string => Math.round(channel(one, index) * (1 - share) + channel(other, index) * share).toString(16).padStart(2, "0");
-  return `#${mix(0)}${mix(1)}${mix(2)}`;
 }
 
 function paint(canvas: HTMLCanvasElement, series: RedSeries, [first, last]: [number, number], width: number, height: number, at: [number, number] | null): void {

@@ -3,17 +3,8 @@
 import type { RedSeries } from "../api";
 import { count, duration, percent } from "../format";
 import { live, setRange } from "../window";
+import { perStep } from "./steps";
 import { TimePlot } from "./time";
-
-/** Rates and shares of a series' steps. */
-export function perStep(series: RedSeries): { rate: number[]; failedRate: number[]; share: (number | null)[] } {
-  const seconds = series.step / 1000;
-  return {
-    rate: series.calls.map((calls) => calls / seconds),
-    failedRate: series.failed.map((failed) => failed / seconds),
-    share: series.calls.map((calls, index) => (calls > 0 ? (series.failed[index] ?? 0) / calls : null)),
-  };
-}
 
 /** Without the newest step while it fills: spans come in batches, and a dip at the right edge would be no news. */
 function complete(series: RedSeries): RedSeries {

@@ -3,8 +3,9 @@
 
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
-import { clock, dateTime } from "../format";
+import { dateTime } from "../format";
 import { color, dark } from "../theme";
+import { timeLabels } from "./steps";
 
 export interface Line {
   label: string;
@@ -117,15 +118,4 @@ function optionsOf(
 function showLast(plot: uPlot): void {
   const last = plot.data[0].length - 1;
   if (last >= 0 && (plot.cursor.idx === null || plot.cursor.idx === undefined)) plot.setLegend({ idx: last }, false);
-}
-
-/** Ticks within a day by the clock, those of several days with the date. */
-export function timeLabels(seconds: readonly number[]): string[] {
-  const first = seconds[0] ?? 0;
-  const step = (seconds[1] ?? first + 60) - first;
-  const days = (seconds.at(-1) ?? first) - first > 86_400;
-  return seconds.map((at) => {
-    if (days) return dateTime(at * 1000).slice(5, 16);
-    return step < 60 ? clock(at * 1000) : clock(at * 1000).slice(0, 5);
-  });
 }

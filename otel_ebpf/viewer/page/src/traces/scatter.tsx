@@ -4,7 +4,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { TraceSummary, Window } from "../api";
 import { clock, duration, plural } from "../format";
-import { timeLabels } from "../plot/time";
+import { timeLabels } from "../plot/steps";
 import { color, dark } from "../theme";
 import { hideTooltip, showTooltip } from "../ui/tooltip";
 import { logTicks, timeTicks } from "../waterfall/ticks";

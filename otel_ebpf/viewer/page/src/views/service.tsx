@@ -4,8 +4,9 @@ import type { MapEdge, Operation, RedSeries, Service, ServiceDetail } from "../a
 import { useGet } from "../fetch";
 import { duration, errorShare, rate } from "../format";
 import { Figures, TraceLists } from "../map/panel";
-import { Heat, type Cell } from "../plot/heat";
+import { Heat } from "../plot/heat";
 import { RedPlots } from "../plot/red";
+import type { Cell } from "../plot/steps";
 import { Chip } from "../ui/chip";
 import { Gaps } from "../ui/gaps";
 import { ErrorShare, HealthMark, HEALTH_WORDS, health } from "../ui/health";
