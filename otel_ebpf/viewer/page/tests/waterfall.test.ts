@@ -48,8 +48,14 @@ test("the network's part of a hop is the client's duration less the server's", (
 
 test("a server span outside its client's is told as a difference of clocks, and the network's part still known", () => {
   const spans = [span("c", null, 0, 10, { kind: "client" }), span("s", "c", -4, 8, { kind: "server" })];
-  assert.equal(find(spans, "s").skew, 4);
+  assert.deepEqual([find(spans, "s").outside, find(spans, "s").sameClock], [4, false]);
   assert.equal(find(spans, "c").network, 2);
+});
+
+test("on one host it is not for the clocks that a server span is outside its client's", () => {
+  const resource = { "host.id": "h" };
+  const tree = treeOf({ spans: [span("c", null, 0, 10, { kind: "client", resource }), span("s", "c", 2, 20, { kind: "server", resource })] });
+  assert.deepEqual([tree.skewed.length, tree.outlasting.length, tree.nodes[1]?.outside, tree.nodes[0]?.network], [0, 1, 12, null]);
 });
 
 test("a span whose parent is not here is a further root, and not the one that names the trace", () => {

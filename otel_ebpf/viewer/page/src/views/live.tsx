@@ -57,7 +57,7 @@ function Connection({ state }: { state: State }) {
     <p class="connection" role="status">
       {state.kind === "open" && <><span class="ok" aria-hidden="true">●</span> Connected</>}
       {state.kind === "connecting" && <><span class="muted" aria-hidden="true">○</span> Connecting…</>}
-      {state.kind === "lost" && <><span class="bad" aria-hidden="true">◆</span> <span>Connection lost</span> <span class="muted" aria-hidden="true">again in {left} s</span></>}
+      {state.kind === "lost" && <><span class="bad" aria-hidden="true">◆</span> <span>Connection lost</span> <span class="muted why">{state.why}</span> <span class="muted" aria-hidden="true">Again in {left} s.</span></>}
       {state.kind === "refused" && <><span class="bad" aria-hidden="true">◆</span> Not connected</>}
     </p>
   );

@@ -1,6 +1,7 @@
 // A trace: its tree over time, where the time went, and all that is known of a span.
 
-import { useMemo } from "preact/hooks";
+import type { ComponentChildren } from "preact";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import "../waterfall/waterfall.css";
 import "../waterfall/details.css";
 import type { Trace } from "../api";
@@ -27,8 +28,19 @@ import { Waterfall } from "../waterfall/waterfall";
 
 const TABS = [{ id: "waterfall", title: "Waterfall" }, { id: "table", title: "Table" }];
 
+const YOUNG_MS = 15_000;
+const AGAIN_MS = 3000;
+
 export function TraceView({ id }: { id: string }) {
-  const { data, error, loading, reload } = useGet<Trace>(`traces/${encodeURIComponent(id)}`, {}, { poll: false, windowed: false });
+  const [opened] = useState(Date.now);
+  const [young, setYoung] = useState(true);
+  const { data, error, loading, reload } = useGet<Trace>(`traces/${encodeURIComponent(id)}`, {}, { poll: young ? AGAIN_MS : false, windowed: false });
+  // Spans of a trace that ended just now may still be on their way; one that is over is asked for once.
+  useEffect(() => {
+    const now = Date.now();
+    const ended = data ? data.spans.reduce((most, span) => Math.max(most, span.start + span.duration), 0) : error?.status === 404 ? now : 0;
+    if (data || error) setYoung(now - opened < YOUNG_MS && now - ended < YOUNG_MS);
+  }, [data, error]);
   if (data && data.spans.length > 0) return <Shown trace={data} />;
   return (
     <>
@@ -123,12 +135,19 @@ function Notes({ trace, tree }: { trace: Trace; tree: Tree }) {
       )}
       {tree.orphans.length > missing.length && <p class="note"><span class="warn" aria-hidden="true">▲</span><span>{plural(tree.orphans.length - missing.length, "span names a parent that is", "spans name parents that are")} below itself: shown as further roots.</span></p>}
       {tree.repeated > 0 && <p class="note"><span class="warn" aria-hidden="true">▲</span><span>{plural(tree.repeated, "span")} came more than once, exactly alike, and {tree.repeated === 1 ? "is" : "are"} shown once.</span></p>}
-      {tree.skewed[0] && (
-        <p class="note"><span class="warn" aria-hidden="true">▲</span><span>
-          Clocks differ: {plural(tree.skewed.length, "server span")} {tree.skewed.length === 1 ? "is" : "are"} up to {duration(Math.max(...tree.skewed.map((node) => node.skew)))} outside the client's, the first: <Jump node={tree.skewed[0]} />. Times are shown as they came; network parts do not depend on them.
-        </span></p>
-      )}
+      <Outside nodes={tree.skewed} title="Clocks differ:">Times are shown as they came; network parts do not depend on them.</Outside>
+      <Outside nodes={tree.outlasting} title="">Both ends are on one host, so it is not for their clocks: the server went on after the client had its answer, or an end was not seen right.</Outside>
     </>
+  );
+}
+
+function Outside({ nodes, title, children }: { nodes: readonly Node[]; title: string; children: ComponentChildren }) {
+  const [first] = nodes;
+  if (!first) return null;
+  return (
+    <p class="note"><span class="warn" aria-hidden="true">▲</span><span>
+      {title} {plural(nodes.length, "server span")} {nodes.length === 1 ? "is" : "are"} up to {duration(Math.max(...nodes.map((node) => node.outside)))} outside the client's{nodes.length > 1 && ", the first"}: <Jump node={first} />. {children}
+    </span></p>
   );
 }
 

@@ -33,7 +33,7 @@ export function barsOf(intervals: readonly Interval[], view: View): Bar[] {
 export function networkOf(node: Node): Interval[] {
   if (node.network === null || node.network <= 0) return [];
   const server = node.children.find((child) => child.span.kind === "server");
-  if (server && server.skew === 0) return [[node.start, Math.max(node.start, server.start)], [Math.min(server.end, node.end), node.end]];
+  if (server && server.outside === 0) return [[node.start, Math.max(node.start, server.start)], [Math.min(server.end, node.end), node.end]];
   return [[node.start, node.start + node.network / 2], [node.end - node.network / 2, node.end]];
 }
 

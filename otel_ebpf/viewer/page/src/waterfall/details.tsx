@@ -10,7 +10,7 @@ import { Copy } from "../ui/copy";
 import { at, href } from "../url";
 import { AttributeList } from "./attributes";
 import { total } from "./intervals";
-import { Failed, KIND_WORDS, orphanText } from "./marks";
+import { Failed, KIND_WORDS, orphanText, outsideText } from "./marks";
 import { select, zoom } from "./state";
 import { firstByte } from "./timing";
 import type { Node, Tree } from "./tree";
@@ -35,7 +35,7 @@ export function Details({ node, tree, trace, color }: { node: Node; tree: Tree; 
       </header>
       {span.status === "error" && <p class="details-error"><Failed label="" /><span><strong>Failed</strong>{span.message && `: ${span.message}`}</span></p>}
       {node.orphan && <p class="details-note">▲ {orphanText(node)}</p>}
-      {node.skew > 0 && <p class="details-note">▲ It is {duration(node.skew)} outside its client's span: the clocks of the two hosts differ by at least that.</p>}
+      {node.outside > 0 && <p class="details-note">▲ {outsideText(node)}</p>}
       <Timings node={node} tree={tree} />
       <Parent node={node} />
       {typeof query === "string" && query !== "" && (

@@ -1,6 +1,7 @@
 // Words and marks for what a span is.
 
 import type { Kind } from "../api";
+import { duration } from "../format";
 import type { Node } from "./tree";
 
 /** As the live lines have them: ← serves, → calls. */
@@ -11,6 +12,13 @@ export const KIND_WORDS: Record<Kind, string> = {
 
 export function Failed({ label }: { label: string }) {
   return <svg class="bad failed-mark" width="10" height="10" viewBox="0 0 10 10" role="img" aria-label={label}><path d="M5 0 10 5 5 10 0 5z" fill="currentColor" /></svg>;
+}
+
+/** Why a server span is outside its client's. */
+export function outsideText(node: Node): string {
+  return node.sameClock
+    ? `It is ${duration(node.outside)} outside its client's span, on the same host: the server went on after the client had its answer, or one of the two ends was not seen right.`
+    : `It is ${duration(node.outside)} outside its client's span: the clocks of the two hosts differ by at least that.`;
 }
 
 export function orphanText(node: Node): string {

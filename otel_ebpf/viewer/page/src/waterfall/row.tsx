@@ -3,7 +3,7 @@
 import { duration } from "../format";
 import { linkInfo } from "../links";
 import { barOf, barsOf, labelPlace, networkOf } from "./bars";
-import { KIND_ARROWS, KIND_WORDS, Failed, orphanText } from "./marks";
+import { KIND_ARROWS, KIND_WORDS, Failed, orphanText, outsideText } from "./marks";
 import type { View } from "./state";
 import { firstByte } from "./timing";
 import type { Node } from "./tree";
@@ -40,7 +40,7 @@ export function Row({ node, index, count, height, indent, color, view, selected,
         {failed && <Failed label="failed" />}
         {closed && <span class="wf-tag" title={`${node.below} spans are folded here`}>+{node.below}{node.failedBelow > 0 && <span class="bad"> ◆{node.failedBelow}</span>}</span>}
         {node.orphan && <span class="wf-tag warn" title={orphanText(node)}>no parent</span>}
-        {node.skew > 0 && <span class="wf-tag warn" title={`${duration(node.skew)} outside its client's span: the clocks of the two hosts differ`}>clock</span>}
+        {node.outside > 0 && <span class="wf-tag warn" title={outsideText(node)}>{node.sameClock ? "outside" : "clock"}</span>}
         {link && <span class="wf-tag" title={`Parent found by ${link.method}. ${link.means}`}>{link.short}</span>}
       </div>
       <Time node={node} view={view} narrow={height > 40} />

@@ -26,8 +26,10 @@ export interface Node {
   network: number | null;
   /** The stretches of `own` on the critical path; null: not on it. */
   critical: Interval[] | null;
-  /** A server span of another process that begins before, or ends after, its client's: by how many ms. Clocks differ. */
-  skew: number;
+  /** A server span that begins before, or ends after, its client's: by how many ms. */
+  outside: number;
+  /** Both ends are on the same host, so that is not for their clocks. */
+  sameClock: boolean;
 }
 
 export interface ServiceTime { name: string; spans: number; errors: number; self: number; network: number }
@@ -41,7 +43,9 @@ export interface Tree {
   start: number;
   end: number;
   errors: number;
+  /** Server spans outside their clients': as clocks differ, or on one host, where they do not. */
   skewed: Node[];
+  outlasting: Node[];
   orphans: Node[];
   services: ServiceTime[];
   /** Spans that came once more, as senders do that got no answer; shown once. */
@@ -71,7 +75,8 @@ export function treeOf(trace: Pick<Trace, "spans">): Tree {
     start: nodes.reduce((least, node) => Math.min(least, node.start), Infinity),
     end: nodes.reduce((most, node) => Math.max(most, node.end), -Infinity),
     errors: nodes.filter((node) => node.span.status === "error").length,
-    skewed: nodes.filter((node) => node.skew > 0),
+    skewed: nodes.filter((node) => node.outside > 0 && !node.sameClock),
+    outlasting: nodes.filter((node) => node.outside > 0 && node.sameClock),
     orphans: nodes.filter((node) => node.orphan !== ""),
     services: servicesOf(nodes),
     repeated: trace.spans.length - once.length,
@@ -91,7 +96,7 @@ function distinct(spans: readonly Span[]): Span[] {
 
 function nodeOf(span: Span, key: number): Node {
   const end = span.start + Math.max(0, span.duration);
-  return { key, span, start: span.start, end, parent: null, children: [], depth: 0, below: 0, failedBelow: 0, orphan: "", own: [], self: 0, network: null, critical: null, skew: 0 };
+  return { key, span, start: span.start, end, parent: null, children: [], depth: 0, below: 0, failedBelow: 0, orphan: "", own: [], self: 0, network: null, critical: null, outside: 0, sameClock: false };
 }
 
 const byStart = (one: Node, other: Node): number => one.start - other.start || other.end - one.end || one.key - other.key;
@@ -148,9 +153,18 @@ function measure(node: Node): void {
   const [server] = servers;
   if (!server || servers.length > 1) return;
   const outside = Math.max(node.start - server.start, server.end - node.end);
-  if (outside > ROUNDING_MS) server.skew = outside;
+  if (outside > ROUNDING_MS) {
+    server.outside = outside;
+    server.sameClock = sameHost(node.span, server.span);
+  }
   const network = node.end - node.start - (server.end - server.start);
   if (network >= 0) node.network = network;
+}
+
+/** Both spans say on which host they were, and it is the same. */
+function sameHost(one: Span, other: Span): boolean {
+  const key = ["host.id", "host.name"].find((name) => one.resource[name] !== undefined && other.resource[name] !== undefined);
+  return key !== undefined && one.resource[key] === other.resource[key];
 }
 
 function mainOf(roots: readonly Node[]): Node | null {

@@ -71,7 +71,7 @@ function Scale({ view, start, narrow }: { view: View; start: number; narrow: boo
     <div class="wf-row wf-head" aria-hidden="true">
       {!narrow && <div class="wf-name">Service and operation</div>}
       <div class="wf-time">{marks(view, start).map((mark) => (
-        <span key={mark.text} class={mark.at > 92 ? "wf-tick last" : "wf-tick"} style={mark.at > 92 ? { right: `${100 - mark.at}%` } : { left: `${mark.at}%` }}>{mark.text}</span>
+        <span key={mark.text} class={mark.at > (narrow ? 82 : 92) ? "wf-tick last" : "wf-tick"} style={mark.at > (narrow ? 82 : 92) ? { right: `${100 - mark.at}%` } : { left: `${mark.at}%` }}>{mark.text}</span>
       ))}</div>
     </div>
   );
