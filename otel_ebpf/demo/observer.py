@@ -53,8 +53,8 @@ class Observer:
         self.page = found[1]
 
     def whole_trace(self) -> Trace | None:
-        """One that begins at a customer and has reached a database; None: not yet."""
-        asked = urllib.parse.urlencode({"start": "-5m", "end": "now", "service": "customers", "limit": 20})
+        """One that goes from nginx as far as a database; None: not yet."""
+        asked = urllib.parse.urlencode({"start": "-5m", "end": "now", "service": "nginx", "limit": 20})
         try:
             with urllib.request.urlopen(f"{self.page}api/v1/traces?{asked}", timeout=_TIMEOUT_S) as response:
                 traces = json.load(response)["traces"]
