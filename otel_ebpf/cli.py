@@ -103,8 +103,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     command("run", _run, "observe this host until SIGTERM or SIGINT", keys=True)
     from otel_ebpf.viewer.options import add_arguments as add_view
+    from otel_ebpf.viewer.query import add_arguments as add_query
 
     add_view(command("view", _view, "receive OTLP, keep it, and show it as a page", keys=False))
+    add_query(command("query", _query, "ask a viewer: services, traces, a trace, …", keys=False))
     tap = command("tap", _tap, "the live lines alone", keys=True)
     tap.add_argument("filter", nargs="?", default="", metavar="FILTER", help="e.g. 'service=shop duration>100ms'")
     tap.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -173,6 +175,12 @@ def _view(options: argparse.Namespace) -> int:
     from otel_ebpf.viewer import main as viewer
 
     return viewer.main(options)
+
+
+def _query(options: argparse.Namespace) -> int:
+    from otel_ebpf.viewer import query
+
+    return query.main(options)
 
 
 def _tap(options: argparse.Namespace) -> int:

@@ -11,9 +11,13 @@ from otel_ebpf.viewer.api.parameters import BadParameter, Given
 from otel_ebpf.viewer.api.values import text
 from otel_ebpf.viewer.api.window import SECOND
 from otel_ebpf.viewer.contract import Reader
+from otel_ebpf.viewer.decode.attributes import Value
 from otel_ebpf.viewer.decode.peers import INTERNET, OTHER, UNKNOWN
+from otel_ebpf.viewer.decode.signature import bits, words
 
 _RESOURCES = 10_000
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _BEFORE, _AFTER = 60 * SECOND, 600 * SECOND
 """How far from a slice of time the other half of a call may lie: two clocks differ, and a request may have waited."""
 
@@ -28,11 +32,15 @@ class Edge:
 
 @dataclass(slots=True)
 class Conditions:
-    """Conditions that must all hold; cheap ones first. nothing: no span can fit."""
+    """Conditions that must all hold; cheap ones first. nothing: no span can fit.
+
+    signs: conditions on the signature of a span's attributes, which all that fit fulfil and few others do.
+    """
 
     texts: list[str] = field(default_factory=list)
     parameters: list[object] = field(default_factory=list)
     nothing: bool = False
+    signs: list[str] = field(default_factory=list)
 
     def add(self, condition: str, *parameters: object) -> None:
         """One more; a `?` in it for each parameter."""
@@ -96,6 +104,23 @@ def add_attribute(found: Conditions, reader: Reader, key: str, value: str) -> No
         found.add(f"(list_contains(?::UBIGINT[], resource) OR {exact})", resources, *pairs, pointer, value)
     else:
         found.add(exact, *pairs, pointer, value)
+        found.signs.append(_signed(key, value))
+
+
+def _signed(key: str, value: str) -> str:
+    """The span's signature has the bits of the pair (decode/signature.py)."""
+    masks = [words(bits(key, meant)) for meant in _meanings(value)]
+    holds = (" AND ".join(f"sign_{w} & {m}::UBIGINT = {m}" for w, m in zip("abc", mask, strict=True)) for mask in masks)
+    return "(" + " OR ".join(f"({one})" for one in holds) + ")"
+
+
+def _meanings(value: str) -> list[Value]:
+    """What a sender may have sent that is written so."""
+    if value in ("true", "false"):
+        return [value, value == "true"]
+    if _INTEGER.fullmatch(value):
+        return [value, int(value)]
+    return [value, float(value)] if _NUMBER.fullmatch(value) else [value]
 
 
 def _json(value: str) -> str:
@@ -104,7 +129,7 @@ def _json(value: str) -> str:
 
 def _forms(value: str) -> list[str]:
     """How the value may be written in JSON."""
-    if value in ("true", "false") or re.fullmatch(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?", value):
+    if value in ("true", "false") or _NUMBER.fullmatch(value):
         return [_json(value), value]
     return [_json(value)]
 

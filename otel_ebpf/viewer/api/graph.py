@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.viewer.api.graph_metrics import metric_edges
-from otel_ebpf.viewer.api.graph_model import EDGES, RANK, Edge, Graph, Node
+from otel_ebpf.viewer.api.graph_model import EDGES, Edge, Graph, Node
 from otel_ebpf.viewer.api.quantiles import histogram
 from otel_ebpf.viewer.api.values import Row, text, whole, whole_numbers
 from otel_ebpf.viewer.api.window import Window
@@ -55,7 +55,7 @@ def graph(reader: Reader, window: Window) -> Graph:
     for edge in found.edges.values():
         for name, kind in ((edge.client, edge.client_kind), (edge.server, edge.server_kind)):
             node = found.nodes.setdefault(name, Node(name, kind))
-            if RANK.get(kind, 0) > RANK.get(node.kind, 0):
+            if node.kind == "external":
                 node.kind = kind
         incoming.setdefault(edge.server, []).append(edge)
     for name, edges in incoming.items():
@@ -69,7 +69,13 @@ def graph_of_spans(reader: Reader, window: Window) -> Graph:
 
 
 def _serve(node: Node, edges: list[Edge]) -> None:
-    """A node's numbers from the edges to it, if they know of more calls than its own spans."""
+    """What the node is for most of its callers; its numbers from their edges, if they know of more calls."""
+    by_kind: dict[str, int] = {}
+    for edge in edges:
+        by_kind[edge.server_kind] = by_kind.get(edge.server_kind, 0) + edge.calls
+    kind = max(by_kind, key=by_kind.__getitem__)
+    if kind != "external":
+        node.kind = kind
     node.system = node.system or max(edges, key=lambda edge: edge.calls).system
     calls = sum(edge.calls for edge in edges)
     if calls > node.calls:

@@ -109,8 +109,9 @@ def _named(client: str, server: str, growth: Growth, spans: Graph) -> Edge:
     by_type = {"database": "database", "messaging_system": "messaging", "virtual_node": "external"}
     outside = connection_type == "virtual_node" and not _is_service(client, spans) and _is_outside(client)
     client_is = "external" if outside else "service"
-    server_is = "service" if outside or _is_service(server, spans) else by_type.get(connection_type, "service")
     system = next((str(growth.attributes[name]) for name in _SYSTEMS if growth.attributes.get(name)), "")
+    seen = "database" if system else "service"
+    server_is = seen if outside or _is_service(server, spans) else by_type.get(connection_type, seen)
     return Edge(client, server, connection_type, client_is, server_is, system)
 
 

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from otel_ebpf.viewer.api.quantiles import BUCKETS
 
-RANK = {"service": 3, "database": 2, "messaging": 1, "external": 0}
-"""The kinds of nodes; the highest is what a node is if edges disagree, being the most definite."""
 EDGES = 20_000
 """Of one graph."""
 
