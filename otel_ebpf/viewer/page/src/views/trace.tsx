@@ -104,7 +104,7 @@ function Head({ trace, tree }: { trace: Trace; tree: Tree }) {
         <a class="back" href={lastSearch()}>← Traces</a>
         <h1 class="clip" title={root ? `${root.service} · ${root.name}` : ""}>{root?.status === "error" && <Failed label="failed: " />}<span class="trace-root">{root?.service}</span> <span>{root?.name}</span></h1>
         <div class="row trace-actions">
-          <Copy text={() => window.location.href} label="Copy the link to this view">Copy link</Copy>
+          <Copy text={() => window.location.href} label="Copy link to this view">Copy link</Copy>
           <a class="button" href={`/api/v1/traces/${encodeURIComponent(trace.trace_id)}`} target="_blank" rel="noopener">Open JSON</a>
         </div>
       </div>

@@ -23,11 +23,13 @@ export function AttributeList({ attributes, filter = "", searchable = false }: {
         {shown.map(([key, value]) => (
           <div key={key}>
             <dt title={key}>{key.split(/(?<=[._])/).map((part, index) => <Fragment key={index}>{part}<wbr /></Fragment>)}</dt>
-            <dd><Value name={key} value={value} /></dd>
-            <span class="attribute-tools">
-              {searchable && value.length <= 256 && <a href={href("/traces", { attr: [`${key}=${value}`] })} aria-label={`Find traces with this ${key}`} title="Find traces with this value"><Lens /></a>}
-              <Copy text={value} label={`Copy ${key}`} />
-            </span>
+            <dd>
+              <Value name={key} value={value} />
+              <span class="attribute-tools">
+                {searchable && value.length <= 256 && <a href={href("/traces", { attr: [`${key}=${value}`] })} aria-label={`Find traces with this ${key}`} title="Find traces with this value"><Lens /></a>}
+                <Copy text={value} label={`Copy ${key}`} />
+              </span>
+            </dd>
           </div>
         ))}
       </dl>
@@ -41,10 +43,10 @@ function Value({ name, value }: { name: string; value: string }) {
   const text = name === "db.query.text" || name === "db.statement" ? sqlLines(value) : value;
   const cut = !all && text.length > SHOWN;
   return (
-    <>
+    <span class="value-box">
       <span class={text.includes("\n") || name.startsWith("db.query") ? "value block" : "value"}>{cut ? `${text.slice(0, SHOWN)}…` : text}</span>
       {text.length > SHOWN && <button type="button" class="link" onClick={() => setAll(!all)}>{all ? "Show less" : `Show all ${exact(text.length)} characters`}</button>}
-    </>
+    </span>
   );
 }
 

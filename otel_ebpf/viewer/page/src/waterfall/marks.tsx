@@ -10,8 +10,10 @@ export const KIND_WORDS: Record<Kind, string> = {
   server: "serves", consumer: "takes a message", client: "calls", producer: "sends a message", internal: "does", unspecified: "does",
 };
 
+/** ◆; label "": words beside it say the same. */
 export function Failed({ label }: { label: string }) {
-  return <svg class="bad failed-mark" width="10" height="10" viewBox="0 0 10 10" role="img" aria-label={label}><path d="M5 0 10 5 5 10 0 5z" fill="currentColor" /></svg>;
+  const told = label ? { role: "img" as const, "aria-label": label } : { "aria-hidden": true as const };
+  return <svg class="bad failed-mark" width="10" height="10" viewBox="0 0 10 10" {...told}><path d="M5 0 10 5 5 10 0 5z" fill="currentColor" /></svg>;
 }
 
 /** Why a server span is outside its client's. */
