@@ -15,12 +15,14 @@ import ctypes
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 _PR_SET_PDEATHSIG = 1
+_STEP_S = 0.01
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -62,23 +64,27 @@ def start(
     )
 
 
+def has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has; it stays a zombie, so that its number, which is that of its session, is nobody else's."""
+    if process.returncode is not None:
+        return True
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # another thread waited for it just now
+        return True
+
+
 def end(process: subprocess.Popen[bytes], with_signal: signal.Signals, patience: float) -> int:
     """End a process that `start` started, and what is left of its session; returns its exit code.
 
-    patience: seconds until SIGKILL.
+    patience: seconds until SIGKILL. A process that was waited for otherwise is left alone: its number may be another's.
     """
-    if process.returncode is not None:  # somebody has waited for it: its number may be another's by now
-        return process.returncode
-    process.send_signal(with_signal)
-    try:
-        return _reap(process, patience)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return _reap(process, None)
-
-
-def _reap(process: subprocess.Popen[bytes], patience: float | None) -> int:
-    code = process.wait(patience)
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    return code
+    if not has_ended(process):
+        process.send_signal(with_signal)
+    deadline = time.monotonic() + patience
+    while not has_ended(process) and time.monotonic() < deadline:
+        time.sleep(_STEP_S)
+    if process.returncode is None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()

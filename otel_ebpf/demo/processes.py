@@ -26,13 +26,12 @@ Account = tuple[int, int]
 
 @dataclass(slots=True)
 class Service:
-    """A process. log: the file with what it says. told: that it has ended was said."""
+    """A process. log: the file with what it says."""
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
     end_signal: signal.Signals
-    told: bool = False
 
 
 class Stopped(Exception):
@@ -84,16 +83,16 @@ class Processes:
 
     def await_end(self, service: Service) -> None:
         """Wait until a process that makes something has made it."""
-        self.until(lambda: service.process.poll() is not None, service.name)
+        self.until(lambda: child.has_ended(service.process), service.name)
         self._services.remove(service)
-        if service.process.returncode:
+        if child.end(service.process, service.end_signal, 0.0):
             self.fail(service)
 
     def await_port(self, service: Service, port: int) -> None:
         """Wait until a server accepts connections on a loopback port."""
 
         def answers() -> bool:
-            if service.process.poll() is not None:
+            if child.has_ended(service.process):
                 self.fail(service)
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -107,7 +106,7 @@ class Processes:
         """Wait until a line of what it says is this word."""
 
         def said() -> bool:
-            if service.process.poll() is not None:
+            if child.has_ended(service.process):
                 self.fail(service)
             return word in service.log.read_text(errors="replace").split("\n")
 
@@ -129,9 +128,12 @@ class Processes:
 
     def ended(self) -> list[Service]:
         """Those that ended since this was last asked."""
-        found = [service for service in self._services if not service.told and service.process.poll() is not None]
+        found = [service for service in self._services if child.has_ended(service.process)]
         for service in found:
-            service.told = True
+            child.end(
+                service.process, service.end_signal, 0.0
+            )  # nginx's workers do not notice that their master is gone
+            self._services.remove(service)
         return found
 
     def close(self, first: Collection[str] = ()) -> None:
@@ -139,7 +141,7 @@ class Processes:
         callers = [service for service in self._services if service.name in first]
         for group in (callers, [service for service in self._services if service not in callers]):
             for service in group:
-                if service.process.poll() is None:
+                if not child.has_ended(service.process):
                     service.process.send_signal(service.end_signal)
             deadline = time.monotonic() + _PATIENCE_S
             for service in group:

@@ -194,12 +194,14 @@ def test_ctrl_c_while_it_starts_is_no_error(home: Path) -> None:
 def test_a_service_that_ends_is_told_and_the_shop_goes_on(home: Path) -> None:
     with demo(home, "--shop-only") as shop:
         shop.wait_for(r"shop: https://")
-        payment = next(
-            pid for pid in descendants(shop.process.pid) if b"payment.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        )
-        os.kill(payment, signal.SIGKILL)
-        shop.wait_for(r"payment has ended \(exit -9\): .*; the shop goes on without it")
+        processes = descendants(shop.process.pid)
+        (master,) = [pid for pid in processes if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"nginx: master")]
+        workers = descendants(master) - {master}
+        os.kill(master, signal.SIGKILL)
+        shop.wait_for(r"nginx has ended \(exit -9\): .*; the shop goes on without it")
+        assert not alive(workers)
         assert shop.stop() == 0
+        assert not alive(processes)
 
 
 def test_the_folder_of_a_running_demo_is_not_swept(tmp_path: Path) -> None:
