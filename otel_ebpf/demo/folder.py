@@ -9,6 +9,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from otel_ebpf.errors import ConfigError
 
 PREFIX = "otel-ebpf-demo."
 _LOCK = "lock"
+_PATIENCE_S = 5.0
 
 
 @contextmanager
@@ -38,7 +40,7 @@ def scratch(below: Path) -> Iterator[Path]:
         folder.chmod(0o711)
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         os.close(lock)
 
 
@@ -57,6 +59,15 @@ def sweep(below: Path) -> list[Path]:
             os.close(lock)
             swept.append(folder)
     return swept
+
+
+def _remove(folder: Path) -> None:
+    """Also while a viewer whose agent was killed still writes into it."""
+    deadline = time.monotonic() + _PATIENCE_S
+    shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _take(folder: Path) -> int | None:
