@@ -37,7 +37,7 @@ want_test() {
     mariadb:mariadb-client dnsmasq:dnsmasq-base dig:bind9-dnsutils curl:curl wrk:wrk openssl:openssl
     qemu-system-x86_64:qemu-system-x86 busybox:busybox-static kmod:kmod cpio:cpio bpftool:bpftool ip:iproute2
     cc:gcc make:make git:git cgi-fcgi:libfcgi-bin zstd:zstd
-    prometheus:prometheus)
+    prometheus:prometheus chromium:chromium)
   local pair
   for pair in "${command_of[@]}"; do want "${pair#*:}" command -v "${pair%%:*}"; done
   want postgresql have_file '/usr/lib/postgresql/*/bin/initdb'

@@ -1,14 +1,15 @@
-// Answers in the shape of src/api.ts, from a topology. Scenarios: shop, large, empty, gaps (losses and a full disk).
+// Answers in the shape of src/api.ts, from a topology. Scenarios: shop, large, empty, gaps (losses and a full disk),
+// hostile (names that would do harm if they were taken for anything but text).
 
 import { hash, red, redSeries, wave } from "./series.mjs";
 import { liveSpans, summaries, traceById } from "./traces.mjs";
-import { large, SHOP } from "./topology.mjs";
+import { HOSTILE, large, SHOP } from "./topology.mjs";
 
 const STARTED = Date.now();
 const EMPTY = { nodes: [], edges: [] };
 
 export function worldOf(scenario) {
-  return { shop: SHOP, gaps: SHOP, busy: SHOP, empty: EMPTY, large: large() }[scenario];
+  return { shop: SHOP, gaps: SHOP, busy: SHOP, empty: EMPTY, hostile: HOSTILE, large: large() }[scenario];
 }
 
 function moment(text, otherwise, now) {

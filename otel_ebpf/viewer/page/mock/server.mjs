@@ -1,7 +1,7 @@
 // A stand-in for the viewer while the page is developed, and for browser tests of large maps: the page built anew at
 // every change, and an API of made-up, always equal numbers.
 //
-//     npm run dev -- [--scenario shop|large|empty|gaps|busy] [--port 8899] [--page DIR: serve this, build nothing]
+//     npm run dev -- [--scenario shop|large|empty|gaps|busy|hostile] [--port 8899] [--page DIR: serve this, build nothing]
 
 import { createReadStream, existsSync, mkdtempSync, readdirSync, statSync } from "node:fs";
 import { createServer } from "node:http";
@@ -16,7 +16,7 @@ const { values: options } = parseArgs({ options: {
   scenario: { type: "string", default: "shop" }, port: { type: "string", default: "8899" }, page: { type: "string" },
 } });
 const world = worldOf(options.scenario);
-if (!world) throw new Error(`no scenario ${options.scenario}: shop, large, empty, gaps or busy`);
+if (!world) throw new Error(`no scenario ${options.scenario}: shop, large, empty, gaps, busy or hostile`);
 
 const SOURCES = fileURLToPath(new URL("../src", import.meta.url));
 const folder = options.page ?? join(mkdtempSync(join(tmpdir(), "otel-ebpf-page-")), "page");

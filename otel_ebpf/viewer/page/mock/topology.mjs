@@ -47,6 +47,14 @@ export const SHOP = {
   ],
 };
 
+const SCRIPT = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>";
+
+/** Names as an attacker would choose them. */
+export const HOSTILE = {
+  nodes: [node(SCRIPT, "service", "http", SCRIPT, "a/b?c#d%"), node("long".repeat(2000), "service", "http", "h", "n"), node("\u202Eesrever \u0000 \"quoted\" [data-node]", "database", "x\ny", "h", "n"), node("", "external", "", null, null)],
+  edges: [edge("", SCRIPT, "http", 1, 0, 1, [SCRIPT]), edge(SCRIPT, "long".repeat(2000), "http", 1e9, 1, 1e9, [SCRIPT, ""]), edge(SCRIPT, "\u202Eesrever \u0000 \"quoted\" [data-node]", "x\ny", 1e-6, 0.5, 0, [SCRIPT]), edge(SCRIPT, SCRIPT, "http", 1, 0, 1, [SCRIPT]), edge("gone", SCRIPT, "http", 1, 0, 1, [SCRIPT])],
+};
+
 /** 200 nodes and 1,000 edges in layers, as a large installation has them; a few edges and one service fail. */
 export function large(services = 200, calls = 1000) {
   const draw = random(7);

@@ -1,10 +1,10 @@
-import { render } from "preact";
+import { Component, type ComponentChildren, render } from "preact";
 import "uplot/dist/uPlot.min.css";
 import "./theme.css";
 import "./views.css";
 import { Shell } from "./shell";
 import { Empty } from "./ui/states";
-import { href, listen, parts } from "./url";
+import { href, listen, parts, place } from "./url";
 import { AgentView } from "./views/agent";
 import { LiveView } from "./views/live";
 import { MapView } from "./views/map";
@@ -26,8 +26,27 @@ function View() {
   return <Empty title="There is no such view"><p><a href={href("/map")}>Go to the map</a></p></Empty>;
 }
 
+/** A view that fails says so, and leaves the others within reach. */
+class Guard extends Component<{ path: string; children: ComponentChildren }, { failed: string | null; path: string }> {
+  override state = { failed: null, path: "" };
+
+  static override getDerivedStateFromProps(props: { path: string }, state: { path: string }) {
+    return props.path === state.path ? null : { failed: null, path: props.path };
+  }
+
+  override componentDidCatch(error: unknown): void {
+    console.error(error);
+    this.setState({ failed: error instanceof Error ? error.message : String(error) });
+  }
+
+  override render() {
+    const { failed } = this.state;
+    return failed === null ? this.props.children : <Empty title="This view failed"><p>{failed}</p></Empty>;
+  }
+}
+
 function App() {
-  return <Shell><View /></Shell>;
+  return <Shell><Guard path={place.value.path}><View /></Guard></Shell>;
 }
 
 listen();

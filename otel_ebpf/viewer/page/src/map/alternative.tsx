@@ -20,14 +20,14 @@ export function MapTables({ graph, shown, openNode, openEdge, selected }: {
   ];
   const edges: Column<GraphEdge>[] = [
     { id: "client", title: "Client", value: (row) => name(row.client), cell: (row) => (
-      <button type="button" class="name row" onClick={() => openEdge(row)} aria-label={`Open ${name(row.client)} calls ${name(row.server)}`}><HealthMark red={row} />{name(row.client)}</button>) },
-    { id: "server", title: "Server", value: (row) => name(row.server), cell: (row) => name(row.server) },
+      <button type="button" class="name row" onClick={() => openEdge(row)} aria-label={`Open ${name(row.client)} calls ${name(row.server)}`}><HealthMark red={row} /><span>{name(row.client)}</span></button>) },
+    { id: "server", title: "Server", value: (row) => name(row.server), cell: (row) => <span class="name">{name(row.server)}</span> },
     { id: "system", title: "By", value: (row) => row.system, cell: (row) => <span class="muted">{row.system}</span> },
     ...red,
   ];
   const nodes: Column<GraphNode>[] = [
     { id: "name", title: "Node", value: (row) => row.name, cell: (row) => (
-      <button type="button" class="name row" onClick={() => openNode(row)}><HealthMark red={row} />{row.name}</button>) },
+      <button type="button" class="name row" onClick={() => openNode(row)}><HealthMark red={row} /><span>{row.name}</span></button>) },
     { id: "kind", title: "Kind", value: (row) => kindOf(row), cell: (row) => <span class="muted">{kindOf(row)}</span> },
     ...red,
   ];

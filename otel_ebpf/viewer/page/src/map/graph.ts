@@ -55,7 +55,7 @@ export function graphOf(map: ServiceMap, folded: ReadonlySet<string>): Graph {
     shownAs.set(node.id, id);
     const there = byId.get(id);
     if (there) byId.set(id, { ...together(there, node), members: there.members + 1, names: [...there.names, node.name] });
-    else if (id === node.id) byId.set(id, { ...node, members: 1, names: [node.name], sends: false });
+    else if (id === node.id) byId.set(id, { ...node, name: node.name || "(no name)", members: 1, names: [node.name], sends: false });
     else byId.set(id, { ...node, id, name: node.group ?? "", kind: "group", system: "", guessed: false, members: 1, names: [node.name], sends: false });
   }
   const edgeById = new Map<string, GraphEdge>();

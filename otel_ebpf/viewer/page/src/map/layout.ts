@@ -20,29 +20,37 @@ const DAGRE_NODES = 70;
 const LINKS_PER_NODE = 2.2;
 export const HULL = { side: 18, top: 34, bottom: 18 };
 
-const hullKey = (group: string): string => `\u0002${group}`;
-
+/** dagre is given numbers for names: it joins names by characters that may be in ours. */
 function byDagre(boxes: readonly Box[], links: readonly Link[]): Placed {
   const graph = new dagre.graphlib.Graph({ multigraph: false, compound: true });
   graph.setGraph({ rankdir: "LR", nodesep: 28, ranksep: 104, edgesep: 20, ranker: "network-simplex" });
   graph.setDefaultEdgeLabel(() => ({}));
+  const keys = new Map(boxes.map((box, index) => [box.id, `n${index}`]));
+  const hulls = new Map<string, string>();
   for (const box of boxes) {
-    graph.setNode(box.id, { width: box.w, height: box.h });
+    const key = keys.get(box.id) ?? "";
+    graph.setNode(key, { width: box.w, height: box.h });
     if (box.group === null || box.group === undefined) continue;
-    graph.setNode(hullKey(box.group), {});
-    graph.setParent(box.id, hullKey(box.group));
+    const hull = hulls.get(box.group) ?? `g${hulls.size}`;
+    if (!hulls.has(box.group)) graph.setNode(hull, {});
+    hulls.set(box.group, hull);
+    graph.setParent(key, hull);
   }
-  for (const link of links) if (link.from !== link.to) graph.setEdge(link.from, link.to, { weight: link.weight ?? 1 });
+  const drawn = links.flatMap((link) => {
+    const [from, to] = [keys.get(link.from), keys.get(link.to)];
+    return from === undefined || to === undefined || from === to ? [] : [{ link, from, to }];
+  });
+  for (const { link, from, to } of drawn) graph.setEdge(from, to, { weight: link.weight ?? 1 });
   dagre.layout(graph);
   const positions = new Map<string, Point>();
   for (const box of boxes) {
-    const { x = 0, y = 0 } = graph.node(box.id) as Partial<Point>;
+    const { x = 0, y = 0 } = graph.node(keys.get(box.id) ?? "") as Partial<Point>;
     positions.set(box.id, { x, y });
   }
   const routes = new Map<string, Point[]>();
-  for (const { v, w } of graph.edges()) {
-    const points = (graph.edge(v, w) as { points?: Point[] }).points ?? [];
-    routes.set(linkKey(v, w), points.slice(1, -1));
+  for (const { link, from, to } of drawn) {
+    const points = (graph.edge(from, to) as { points?: Point[] }).points ?? [];
+    routes.set(linkKey(link.from, link.to), points.slice(1, -1));
   }
   const { width = 0, height = 0 } = graph.graph() as { width?: number; height?: number };
   return { positions, routes, width: Math.max(0, width), height: Math.max(0, height) };

@@ -46,7 +46,7 @@ export function MapView() {
 
   const from = param("from");
   const to = param("to");
-  const node = graph.byId.get(param("node"));
+  const node = param("node") ? graph.byId.get(param("node")) : undefined;
   const edge = from || to ? graph.edgeById.get(edgeId(from, to)) : undefined;
   const selected = { node: node?.id ?? null, edge: edge?.id ?? null };
   const open = (id: string): void => setQuery({ node: id, from: null, to: null });
