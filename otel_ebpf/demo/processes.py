@@ -130,9 +130,8 @@ class Processes:
         """Those that ended since this was last asked."""
         found = [service for service in self._services if child.has_ended(service.process)]
         for service in found:
-            child.end(
-                service.process, service.end_signal, 0.0
-            )  # nginx's workers do not notice that their master is gone
+            # What is left of its session ends too: nginx's workers do not see that their master is gone.
+            child.end(service.process, service.end_signal, 0.0)
             self._services.remove(service)
         return found
 
