@@ -11,6 +11,7 @@ export interface Hull { group: string; x: number; y: number; w: number; h: numbe
 const HEIGHT = 46;
 const NARROWEST = 128;
 const WIDEST = 216;
+const WIDE_NOTE = "88.8/s · p99 88.8\u202fms";
 /** Large maps are seen from afar, where names are written larger than the node was measured for. */
 const WIDE_ENOUGH_FROM_AFAR = 176;
 
@@ -93,9 +94,10 @@ export class Scene {
   forget(): void { this.arrangement = "\u0000"; }
 
   private widthOf(node: GraphNode, narrowest: number): number {
-    const before = this.nodes.get(node.id)?.w ?? 0; // numbers change with every answer; widths only grow
-    const wish = Math.max(textWidth(nodeTitle(node), NAME_FONT) + 44, textWidth(nodeNote(node), NOTE_FONT) + 30);
-    return Math.round(Math.max(before, Math.min(WIDEST, Math.max(narrowest, wish))));
+    // Not of the numbers themselves: these change with every answer, and the layout would with them.
+    const note = node.sends ? `sends ${WIDE_NOTE}` : WIDE_NOTE;
+    const wish = Math.max(textWidth(nodeTitle(node), NAME_FONT) + 44, textWidth(note, NOTE_FONT) + 30);
+    return Math.round(Math.min(WIDEST, Math.max(narrowest, wish)));
   }
 
   private forceAt(id: string, at: Point): void {
