@@ -29,14 +29,29 @@ QUEUE = 32 << 20
 """Bytes of requests that wait; beyond, senders are asked to come again."""
 TRANSACTION = 2 << 20
 """Bytes of requests in one transaction: bounds the memory that their columns take."""
+ROWS = 100_000
+"""Rows in one transaction, for the same reason; those of the last request may be more."""
 GATHER = 0.1
 """Seconds that a request waits for company when less than a transaction's worth is there."""
-JOIN, KEEP = 1.0, 60.0
-"""Seconds between two rounds of making edges, and of looking after age and size."""
+JOIN, KEEP, LOOK = 1.0, 60.0, 1.0
+"""Seconds between two rounds of making edges, of looking after age and size, and of looking whether trouble is over."""
 AGAIN = 2.0
 """Seconds after which a refused sender may come again."""
 RESERVE = 64 << 20
 """Bytes that stay free on the disk: what is stored must be able to be written down, and deleted."""
+
+
+_UNWRITABLE = (
+    duckdb.FatalException,
+    duckdb.InternalException,
+    duckdb.IOException,
+    duckdb.ConnectionException,
+    duckdb.OutOfMemoryException,
+    duckdb.TransactionException,
+)
+"""Errors of the store, whatever is written. Others say that something which was to be written does not fit it."""
+_ENDS = (duckdb.FatalException, duckdb.InternalException, duckdb.IOException, duckdb.ConnectionException)
+"""Those after which the database takes nothing until it is opened anew; the last, if that failed before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +59,28 @@ class _Request:
     signal: Signal
     data: bytes
     done: Future[Outcome]
+
+
+@dataclass(slots=True)
+class _Part:
+    """Requests that are written in one transaction, decoded."""
+
+    batches: dict[str, Batch] = field(default_factory=dict)
+    outcomes: list[tuple[_Request, Outcome]] = field(default_factory=list)
+    rows: int = 0
+    _lost: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def add(self, request: _Request, batch: Batch) -> None:
+        """One more."""
+        for reason, count in [*batch.rejected.items(), *batch.cut.items()]:
+            self._lost[request.signal, reason] = self._lost.get((request.signal, reason), 0) + count
+        self.outcomes.append((request, Outcome(sum(batch.rejected.values()), batch.message())))
+        self.batches.setdefault(request.signal, Batch(request.signal)).extend(batch)
+        self.rows += len(batch.rows)
+
+    def lost(self) -> list[tuple[str, str, int]]:
+        """What was not kept: (signal, reason, count)."""
+        return [(signal, reason, count) for (signal, reason), count in self._lost.items()]
 
 
 @dataclass(slots=True)
@@ -139,6 +176,8 @@ class Ingest:
         pending = True  # ends of the run before this one may be there
         while True:
             due = min(join_due, keep_due) if pending else keep_due
+            if self.trouble:
+                due = min(due, time.monotonic() + LOOK)
             requests = self._take(due - time.monotonic())
             self._look_at_disk()
             if requests:
@@ -172,16 +211,18 @@ class Ingest:
         """Write them together; if that fails for what one of them holds, each by itself."""
         try:
             self._write(requests)
-        except duckdb.Error as error:
+        except _UNWRITABLE as error:
             self._failed(error)
             for request in requests:
-                self.counts.refused += 1
-                _end(request, Refused("the store cannot be written", AGAIN))
+                if not request.done.done():
+                    self.counts.refused += 1
+                    _end(request, Refused("the store cannot be written", AGAIN))
         except Exception as error:
-            if len(requests) == 1:
-                self._malformed(requests[0], Malformed(f"cannot be stored ({type(error).__name__})"))
+            left = [request for request in requests if not request.done.done()]
+            if len(requests) == 1 and left:
+                self._malformed(left[0], Malformed(f"cannot be stored ({type(error).__name__})"))
                 return
-            for request in requests:
+            for request in left:
                 self._store([request])
 
     def _malformed(self, request: _Request, error: Malformed) -> None:
@@ -193,29 +234,30 @@ class Ingest:
     def _write(self, requests: list[_Request]) -> None:
         self._context.now = time.time_ns()
         self._context.oldest = self._context.now - self._age_ns
-        batches: dict[str, Batch] = {}
-        outcomes: list[tuple[_Request, Outcome]] = []
-        found: dict[tuple[str, str], int] = {}
+        part = _Part()
         for request in requests:
             try:
-                batch = DECODERS[request.signal](request.data, self._context)
+                part.add(request, DECODERS[request.signal](request.data, self._context))
             except Malformed as error:
                 self._malformed(request, error)
                 continue
-            for reason, count in [*batch.rejected.items(), *batch.cut.items()]:
-                found[request.signal, reason] = found.get((request.signal, reason), 0) + count
-            outcomes.append((request, Outcome(sum(batch.rejected.values()), batch.message())))
-            batches.setdefault(request.signal, Batch(request.signal)).extend(batch)
-        lost = [*self._lost(), *((f"viewer: {signal}", reason, count) for (signal, reason), count in found.items())]
-        self._writer.write(batches.values(), lost, self._context.now)
+            if part.rows >= ROWS:
+                self._commit(part)
+                part = _Part()
+        self._commit(part)
+
+    def _commit(self, part: _Part) -> None:
+        """One transaction; then whoever waits for it is told."""
+        lost = [*self._lost(), *((f"viewer: {signal}", reason, count) for signal, reason, count in part.lost())]
+        self._writer.write(part.batches.values(), lost, self._context.now)
         self._told(lost)
-        for signal, batch in batches.items():
+        for signal, batch in part.batches.items():
             self.counts.accepted[signal] += len(batch.rows)
-        for request, outcome in outcomes:
+        for request, outcome in part.outcomes:
             self.counts.rejected += outcome.rejected
             _end(request, outcome)
-        if self._on_spans is not None and "traces" in batches:
-            self._on_spans(batches["traces"].rows)
+        if self._on_spans is not None and "traces" in part.batches:
+            self._on_spans(part.batches["traces"].rows)
 
     def _lost(self) -> list[tuple[str, str, int]]:
         """What was counted since the last transaction: (what, reason, count)."""
@@ -255,14 +297,18 @@ class Ingest:
     def _failed(self, error: Exception) -> None:
         with self._changed:
             self._count(f"transactions failed ({type(error).__name__})")
-        if isinstance(error, duckdb.FatalException | duckdb.InternalException | duckdb.IOException):
+        if isinstance(error, _ENDS):
             with suppress(Exception):  # the next transaction tells whether it helped
                 self._database.reopen()
                 self._writer.forget()
 
     def _look_at_disk(self) -> None:
         """Refuse before the disk is full, so that what is stored stays whole."""
-        disk = os.statvfs(self._database.path.parent)
+        try:
+            disk = os.statvfs(self._database.path.parent)
+        except OSError as error:
+            self.trouble = f"the folder of the store is gone ({error.strerror})"
+            return
         free = disk.f_bavail * disk.f_frsize
         if free < self._reserve:
             left = free >> 20

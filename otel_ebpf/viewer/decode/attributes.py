@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -18,8 +18,16 @@ ATTRIBUTES = 512
 """Of one item; SDKs send 128 at most (specification, "Attribute Limits")."""
 TEXT = 32768
 """Characters of one value."""
+KEY = 1024
+"""Characters of a key."""
+NAME = 1024
+"""Characters of the name of a service, span, event, scope or metric: as many as the API takes to ask for one."""
+TOTAL = 65536
+"""Characters of all attributes of one item, or of all its events, or links."""
 DEPTH = 8
 """Of lists and maps in each other."""
+_PLAIN = 16
+"""What a number, and whatever else is small, counts for in TOTAL."""
 
 Value: TypeAlias = "str | bool | int | float | list[Value] | dict[str, Value] | None"
 
@@ -36,32 +44,47 @@ class Attributes:
 
     def __init__(self) -> None:
         self.left_out = 0
-        """Attributes beyond ATTRIBUTES, values beyond TEXT or DEPTH."""
+        """Attributes beyond ATTRIBUTES, KEY or TOTAL, values beyond TEXT or DEPTH, names beyond NAME."""
+        self._room = TOTAL
 
-    def pairs(self, attributes: Iterable[KeyValue]) -> dict[str, Value]:
+    def begin(self) -> None:
+        """What follows is one column of one item: together it may have TOTAL characters."""
+        self._room = TOTAL
+
+    def pairs(self, attributes: Iterable[KeyValue], depth: int = DEPTH) -> dict[str, Value]:
         """By key; of equal keys the last one counts."""
         found: dict[str, Value] = {}
         for number, pair in enumerate(attributes):
-            if number >= ATTRIBUTES:
+            key = pair.key
+            self._room -= len(key) + _PLAIN
+            if number >= ATTRIBUTES or self._room <= 0 or len(key) > KEY:
                 self.left_out += 1
                 continue
             value = pair.value
             kind = value.WhichOneof("value")
             if kind == "string_value":
-                text = value.string_value
-                found[pair.key] = text if len(text) <= TEXT else self._cut(text)
+                found[key] = self._cut(value.string_value)
             elif kind == "int_value":
-                found[pair.key] = value.int_value
+                found[key] = value.int_value
             else:
-                found[pair.key] = self._value(value, DEPTH)
+                found[key] = self._value(value, depth)
         return found
 
+    def name(self, text: str) -> str:
+        """A name, cut if need be."""
+        if len(text) <= NAME:
+            return text
+        self.left_out += 1
+        return text[:NAME]
+
     def text(self, attributes: Iterable[KeyValue]) -> str:
-        """As JSON."""
+        """All of an item's, as JSON."""
+        self.begin()
         return as_json(self.pairs(attributes))
 
     def value(self, value: AnyValue) -> Value:
-        """Any value, as JSON knows it."""
+        """Any value that is all of a column, as JSON knows it."""
+        self.begin()
         return self._value(value, DEPTH)
 
     def _value(self, value: AnyValue, depth: int) -> Value:
@@ -73,26 +96,36 @@ class Attributes:
         if kind == "double_value":
             return number(value.double_value)
         if kind == "bytes_value":
-            return self._cut(b64encode(value.bytes_value).decode())
+            data = value.bytes_value
+            return self._cut(b64encode(data[:TEXT]).decode(), len(data) > TEXT)
         if kind in ("array_value", "kvlist_value") and not depth:
             self.left_out += 1
             return None
         if kind == "array_value":
-            values = value.array_value.values
-            self.left_out += max(len(values) - ATTRIBUTES, 0)
-            return [self._value(one, depth - 1) for one in values[:ATTRIBUTES]]
+            return self._list(value.array_value.values, depth - 1)
         if kind == "kvlist_value":
-            pairs = value.kvlist_value.values
-            self.left_out += max(len(pairs) - ATTRIBUTES, 0)
-            return {pair.key: self._value(pair.value, depth - 1) for pair in pairs[:ATTRIBUTES]}
+            return self.pairs(value.kvlist_value.values, depth - 1)
         plain: bool | int = getattr(value, kind)
         return plain
 
-    def _cut(self, text: str) -> str:
-        if len(text) <= TEXT:
+    def _list(self, values: Sequence[AnyValue], depth: int) -> list[Value]:
+        found: list[Value] = []
+        for number, value in enumerate(values):
+            self._room -= _PLAIN
+            if number >= ATTRIBUTES or self._room <= 0:
+                self.left_out += len(values) - number
+                break
+            found.append(self._value(value, depth))
+        return found
+
+    def _cut(self, text: str, cut: bool = False) -> str:
+        """As much of the text as there is room for. cut: it has been shortened before."""
+        most = max(min(TEXT, self._room), 0)
+        self._room -= min(len(text), most)
+        if len(text) <= most and not cut:
             return text
         self.left_out += 1
-        return text[:TEXT]
+        return text[:most]
 
 
 def number(value: float) -> float | str:

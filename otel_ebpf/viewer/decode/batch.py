@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from arro3.core import Array, DataType, Table, list_array
 
@@ -18,6 +19,11 @@ TYPES = {
     "VARCHAR": DataType.string(),
 }
 """DuckDB's names of the types that the store uses."""
+
+
+ITEMS = 100_000
+"""Spans, points or records of one request; senders' batches have 8192 at most, and one costs 1 KB on its way."""
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -40,6 +46,14 @@ class Batch:
     def lose(self, reason: str, count: int = 1) -> None:
         """Count parts that are left out."""
         self.cut[reason] = self.cut.get(reason, 0) + count
+
+    def some(self, items: Sequence[_T]) -> Iterator[_T]:
+        """As many of them as the request may have; the others are rejected."""
+        for number, item in enumerate(items):
+            if len(self.rows) >= ITEMS:
+                self.reject(f"beyond the {ITEMS:,} of one request", len(items) - number)
+                return
+            yield item
 
     def message(self) -> str:
         """Why items were rejected, in one line; "" if none was."""

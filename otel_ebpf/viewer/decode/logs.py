@@ -10,6 +10,7 @@ from otel_ebpf.viewer.contract import Malformed
 from otel_ebpf.viewer.decode.attributes import as_json
 from otel_ebpf.viewer.decode.batch import Batch
 from otel_ebpf.viewer.decode.context import Context
+from otel_ebpf.viewer.decode.weight import weigh
 
 COLUMNS = (
     *(("time", "BIGINT"), ("trace_high", "UBIGINT"), ("trace_low", "UBIGINT"), ("span_id", "UBIGINT")),
@@ -20,6 +21,7 @@ COLUMNS = (
 
 def decode_logs(request: bytes, context: Context) -> Batch:
     """The records of one ExportLogsServiceRequest; raises Malformed."""
+    weigh(request, ExportLogsServiceRequest.DESCRIPTOR)
     try:
         message = ExportLogsServiceRequest.FromString(request)
     except (DecodeError, RecursionError) as error:
@@ -29,7 +31,7 @@ def decode_logs(request: bytes, context: Context) -> Batch:
         resource = context.resources.of(group.resource)
         batch.resources[resource.id] = resource
         for scoped in group.scope_logs:
-            for record in scoped.log_records:
+            for record in batch.some(scoped.log_records):
                 time = record.time_unix_nano or record.observed_time_unix_nano or context.now
                 wrong = _wrong(record) or context.wrong_time(time)
                 if wrong:
@@ -57,6 +59,6 @@ def _row(record: LogRecord, time: int, service: str, resource: int, context: Con
         resource,
         record.severity_number if 0 <= record.severity_number <= 24 else 0,
         body if isinstance(body, str) else "" if body is None else as_json(body),
-        record.event_name,
+        context.attributes.name(record.event_name),
         context.attributes.text(record.attributes),
     )

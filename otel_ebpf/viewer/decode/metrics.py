@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import TypeAlias
 
@@ -20,10 +20,10 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 
 from otel_ebpf.viewer.contract import Malformed
-from otel_ebpf.viewer.decode.attributes import TEXT
 from otel_ebpf.viewer.decode.batch import Batch
 from otel_ebpf.viewer.decode.context import Context
 from otel_ebpf.viewer.decode.resources import Resource
+from otel_ebpf.viewer.decode.weight import weigh
 
 COLUMNS = (
     *(("time", "BIGINT"), ("name", "VARCHAR"), ("unit", "VARCHAR"), ("type", "UTINYINT")),
@@ -52,6 +52,7 @@ _NO_VALUE = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 
 def decode_metrics(request: bytes, context: Context) -> Batch:
     """The points of one ExportMetricsServiceRequest; raises Malformed."""
+    weigh(request, ExportMetricsServiceRequest.DESCRIPTOR)
     try:
         message = ExportMetricsServiceRequest.FromString(request)
     except (DecodeError, RecursionError) as error:
@@ -73,9 +74,15 @@ def _metric(metric: Metric, resource: Resource, context: Context, batch: Batch) 
         return
     data = getattr(metric, kind)
     delta = getattr(data, "aggregation_temporality", 0) == AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
-    head = (metric.name[:TEXT], metric.unit[:256], int(_TYPES[kind]), bool(getattr(data, "is_monotonic", False)), delta)
-    points: Iterator[Point] = iter(data.data_points)
-    for point in points:
+    head = (
+        context.attributes.name(metric.name),
+        metric.unit[:256],
+        int(_TYPES[kind]),
+        bool(getattr(data, "is_monotonic", False)),
+        delta,
+    )
+    points: Sequence[Point] = data.data_points
+    for point in batch.some(points):
         time = point.time_unix_nano or context.now
         if point.flags & _NO_VALUE:
             continue  # "no recorded value": the series ended, which is no item that could be kept
@@ -101,9 +108,11 @@ def _values(
         return None, point.count, total, None, None
     if isinstance(point, ExponentialHistogramDataPoint):
         return _exponential(point, total)
+    if len(point.bucket_counts) > BUCKETS or len(point.explicit_bounds) >= BUCKETS:
+        return None
     bounds, counts = list(point.explicit_bounds), list(point.bucket_counts)
     fits = not counts or len(counts) == len(bounds) + 1
-    if not fits or len(counts) > BUCKETS or any(map(math.isnan, bounds)) or bounds != sorted(bounds):
+    if not fits or any(map(math.isnan, bounds)) or bounds != sorted(bounds):
         return None
     return None, point.count, total, bounds, counts
 
@@ -112,10 +121,10 @@ def _exponential(
     point: ExponentialHistogramDataPoint, total: float | None
 ) -> tuple[None, int, float | None, list[float], list[int]] | None:
     """Bucket i holds base^i < v <= base^(i+1), base = 2^(2^-scale) (metrics data model, "Exponential Buckets")."""
+    if len(point.positive.bucket_counts) > BUCKETS or not -10 <= point.scale <= 20:
+        return None
     counts = list(point.positive.bucket_counts)
     negative = sum(point.negative.bucket_counts)
-    if len(counts) > BUCKETS or not -10 <= point.scale <= 20:
-        return None
     try:
         bounds = [2.0 ** ((point.positive.offset + i) * 2.0**-point.scale) for i in range(len(counts) + 1)]
     except OverflowError:

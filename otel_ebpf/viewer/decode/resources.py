@@ -13,6 +13,8 @@ from otel_ebpf.viewer.decode.attributes import Attributes, as_json
 UNKNOWN = "unknown_service"
 """What the resource conventions call a service that does not say its name."""
 REMEMBERED = 4096
+_LONG = 8192
+"""Bytes of resources that are not worth remembering."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,14 @@ class Resources:
         if known is not None:
             self._known.move_to_end(key)
             return known
+        self._attributes.begin()
         pairs = self._attributes.pairs(message.attributes)
         service = pairs.get("service.name")
         text = as_json(dict(sorted(pairs.items())))
         number = int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big")
-        found = Resource(number, str(service) if service else UNKNOWN, text)
+        found = Resource(number, self._attributes.name(str(service)) if service else UNKNOWN, text)
+        if len(key) > _LONG:
+            return found
         if len(self._known) >= REMEMBERED:
             self._known.popitem(last=False)
         self._known[key] = found

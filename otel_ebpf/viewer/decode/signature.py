@@ -15,7 +15,7 @@ from otel_ebpf.viewer.decode.attributes import Value
 BITS, WORDS = 192, 3
 REMEMBERED = 1 << 15
 _LONG = 256
-"""Characters of texts that are not worth remembering."""
+"""Characters of pairs that are not worth remembering."""
 _MASK = (1 << 64) - 1
 _ENTRIES = 2048
 
@@ -63,7 +63,7 @@ class Signer:
         known = self._known
         signature = 0
         for key, value in attributes.items():
-            if not isinstance(value, str) or len(value) > _LONG:
+            if not isinstance(value, str) or len(value) + len(key) > _LONG:
                 signature |= bits(key, value)
                 continue
             found = known.get((key, value))

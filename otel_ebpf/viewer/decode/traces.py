@@ -17,6 +17,7 @@ from otel_ebpf.viewer.decode.batch import Batch
 from otel_ebpf.viewer.decode.context import Context
 from otel_ebpf.viewer.decode.peers import family, peer, system_of
 from otel_ebpf.viewer.decode.signature import words
+from otel_ebpf.viewer.decode.weight import weigh
 
 COLUMNS = (
     *(("start", "BIGINT"), ("duration", "BIGINT")),
@@ -35,6 +36,7 @@ _CLIENT, _PRODUCER = Span.SpanKind.SPAN_KIND_CLIENT, Span.SpanKind.SPAN_KIND_PRO
 
 def decode_traces(request: bytes, context: Context) -> Batch:
     """The spans of one ExportTraceServiceRequest; raises Malformed."""
+    weigh(request, ExportTraceServiceRequest.DESCRIPTOR)
     try:
         message = ExportTraceServiceRequest.FromString(request)
     except (DecodeError, RecursionError) as error:
@@ -44,8 +46,8 @@ def decode_traces(request: bytes, context: Context) -> Batch:
         resource = context.resources.of(group.resource)
         batch.resources[resource.id] = resource
         for scoped in group.scope_spans:
-            scope = scoped.scope.name[:TEXT]
-            for span in scoped.spans:
+            scope = context.attributes.name(scoped.scope.name)
+            for span in batch.some(scoped.spans):
                 wrong = _wrong(span, context)
                 if wrong:
                     batch.reject(wrong)
@@ -69,6 +71,7 @@ def _wrong(span: Span, context: Context) -> str:
 
 
 def _row(span: Span, service: str, resource: int, scope: str, context: Context) -> tuple[object, ...]:
+    context.attributes.begin()
     attributes = context.attributes.pairs(span.attributes)
     kind = span.kind if 0 <= span.kind <= 5 else 0
     system = system_of(attributes)
@@ -86,7 +89,7 @@ def _row(span: Span, service: str, resource: int, scope: str, context: Context) 
         resource,
         kind,
         status.code if 0 <= status.code <= 2 else 0,
-        span.name[:TEXT],
+        context.attributes.name(span.name),
         status.message[:TEXT],
         scope,
         as_json(attributes),
@@ -101,21 +104,25 @@ def _row(span: Span, service: str, resource: int, scope: str, context: Context) 
 
 def _events(events: Iterable[Span.Event], context: Context) -> str:
     found: list[Value] = []
+    context.attributes.begin()
     for number, event in enumerate(events):
         if number >= EVENTS:
             context.attributes.left_out += 1
             continue
         pairs = context.attributes.pairs(event.attributes)
-        found.append({"time": str(event.time_unix_nano), "name": event.name[:TEXT], "attributes": pairs})
+        found.append(
+            {"time": str(event.time_unix_nano), "name": context.attributes.name(event.name), "attributes": pairs}
+        )
     return as_json(found)
 
 
 def _links(links: Iterable[Span.Link], context: Context) -> str:
     found: list[Value] = []
+    context.attributes.begin()
     for number, link in enumerate(links):
         if number >= EVENTS:
             context.attributes.left_out += 1
             continue
         pairs = context.attributes.pairs(link.attributes)
-        found.append({"trace_id": link.trace_id.hex(), "span_id": link.span_id.hex(), "attributes": pairs})
+        found.append({"trace_id": link.trace_id[:16].hex(), "span_id": link.span_id[:8].hex(), "attributes": pairs})
     return as_json(found)

@@ -64,7 +64,7 @@ class Keeper:
         if until <= since:
             return since
         for name, (keys, values) in _SUMS.items():
-            wanted = ", ".join(f"sum({value})::UBIGINT AS {value}" for value in values.split(", "))
+            wanted = ", ".join(f"least(sum({value}), {2**64 - 1})::UBIGINT AS {value}" for value in values.split(", "))
             with self.database.transaction() as cursor:
                 cursor.execute(
                     f"CREATE OR REPLACE TEMP TABLE gathered AS SELECT {keys}, {wanted} "

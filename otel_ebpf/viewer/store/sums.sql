@@ -11,7 +11,7 @@ SELECT
     bucket,
     count(*) AS calls,
     count(*) FILTER (status = 2) AS failed,
-    sum(duration)::UBIGINT AS sum
+    least(sum(duration), 18446744073709551615)::UBIGINT AS sum
 FROM (SELECT *, least(floor(4 * log2(greatest(duration, 1))), 255)::UTINYINT AS bucket FROM batch)
 GROUP BY ALL;
 
@@ -24,12 +24,16 @@ FROM batch
 WHERE kind BETWEEN 2 AND 5;
 
 -- name: pairs
--- Both ends are there. The connection is a plain one, whatever is spoken: what the server is, its kind says.
+-- Both ends are there. The connection is a plain one, whatever is spoken: what the server is, its kind says. Of clients
+-- with one id (something was sent twice, or made up) the first stands for all: else there would be clients times servers
+-- pairs.
 CREATE OR REPLACE TEMP TABLE paired AS
-SELECT s.rowid AS server_row, c.rowid AS client_row, c.time, c.service AS client, s.service AS server, s.system,
-    s.family, c.duration, s.duration AS server_duration, c.failed OR s.failed AS failed
-FROM ends s JOIN ends c ON s.parent_id = c.span_id AND s.trace_low = c.trace_low
-WHERE NOT s.client AND c.client;
+SELECT s.rowid AS server_row, c.trace_low, c.span_id AS client_span, c.time, c.service AS client, s.service AS server,
+    s.system, s.family, c.duration, s.duration AS server_duration, c.failed OR s.failed AS failed
+FROM ends s JOIN (
+    SELECT trace_low, span_id, min(rowid) AS first FROM ends WHERE client GROUP BY trace_low, span_id
+) k ON s.parent_id = k.span_id AND s.trace_low = k.trace_low JOIN ends c ON c.rowid = k.first
+WHERE NOT s.client;
 
 -- name: paired_edges
 INSERT INTO edges
@@ -45,13 +49,14 @@ SELECT
     least(floor(4 * log2(greatest(server_duration, 1))), 255)::UTINYINT AS server_bucket,
     count(*),
     count(*) FILTER (failed),
-    sum(duration)::UBIGINT,
-    sum(server_duration)::UBIGINT
+    least(sum(duration), 18446744073709551615)::UBIGINT,
+    least(sum(server_duration), 18446744073709551615)::UBIGINT
 FROM paired
 GROUP BY ALL;
 
 -- name: paired_done
-UPDATE ends SET matched = true WHERE rowid IN (SELECT client_row FROM paired) AND NOT matched;
+UPDATE ends SET matched = true
+WHERE client AND NOT matched AND (trace_low, span_id) IN (SELECT (trace_low, client_span) FROM paired);
 DELETE FROM ends WHERE rowid IN (SELECT server_row FROM paired);
 
 -- name: lonely_edges
@@ -73,8 +78,8 @@ SELECT
     bucket,
     count(*),
     count(*) FILTER (failed),
-    sum(duration)::UBIGINT,
-    sum(duration)::UBIGINT
+    least(sum(duration), 18446744073709551615)::UBIGINT,
+    least(sum(duration), 18446744073709551615)::UBIGINT
 FROM ends
 WHERE NOT matched AND (arrived < $before OR (NOT client AND parent_id = 0))
 GROUP BY ALL;

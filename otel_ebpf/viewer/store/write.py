@@ -21,6 +21,8 @@ from otel_ebpf.viewer.store.names import Operations
 
 WAIT_NS = 10 * 10**9
 """How long an end waits for the other one, from its arrival on: agents hold spans for 2 s, exporters send every 5 s."""
+REMEMBERED = 1 << 16
+"""Resources that are known to be in the store; beyond, they are told to it again."""
 _RESOURCE = (("id", "UBIGINT"), ("service", "VARCHAR"), ("attributes", "VARCHAR"))
 _COLUMNS = {"traces": traces.COLUMNS, "metrics": metrics.COLUMNS, "logs": logs.COLUMNS}
 _TABLES = {"traces": "spans", "metrics": "points", "logs": "logs"}
@@ -64,6 +66,8 @@ class Writer:
                 _with(cursor, table(_RESOURCE, rows), "INSERT OR IGNORE INTO resources SELECT * FROM batch")
             if losses:
                 cursor.executemany("INSERT INTO losses VALUES (?, ?, ?, ?)", [(now, *loss) for loss in losses])
+        if len(self._written) > REMEMBERED:
+            self._written.clear()
         self._written |= fresh.keys()
 
     def _insert(self, cursor: DuckDBPyConnection, batch: Batch, now: int) -> None:
