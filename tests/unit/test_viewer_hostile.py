@@ -72,7 +72,9 @@ def field(number: int, value: bytes) -> bytes:
         (LOGS, (1, 2, 2, 5, 5, 1)),  # a list in a body
     ],
 )
-def test_a_request_of_empty_messages_is_refused_before_it_is_parsed(kind: Descriptor, around: tuple[int, ...]) -> None:
+def test_a_request_of_empty_messages_is_refused_before_it_is_parsed(
+    kind: Descriptor, around: tuple[int, ...], few_messages: int
+) -> None:
     data = field(around[-1], b"") * (few_messages + 1)
     for number in reversed(around[:-1]):
         data = field(number, data)
