@@ -94,8 +94,8 @@ function skew() {
 
 function hostile() {
   const { trace, add, log, hop } = builder("hostile", BEGAN + 15_000);
-  const script = "<script>document.body.dataset.hacked='1'</script>";
-  const root = add(null, `shop${script}`, "server", `GET /<img src=x onerror="document.body.dataset.hacked=1">`, 0, 25, { attributes: { "url.path": `/${script}`, "url.full": `javascript:document.body.dataset.hacked=1//${"a".repeat(300)}` } });
+  const script = "<script>window.hacked=1</script>";
+  const root = add(null, `shop${script}`, "server", `GET /<img src=x onerror="window.hacked=1">`, 0, 25, { attributes: { "url.path": `/${script}`, "url.full": `javascript:window.hacked=1//${"a".repeat(300)}` } });
   const child = hop(root, `shop${script}`, "ordinary", `GET /${"long/".repeat(60)}`, 3, 18, 0.3, { attributes: { huge: "x".repeat(200_000), "db.query.text": `SELECT '${"'".repeat(101)}${"a FROM ".repeat(4000)}` } });
   for (let index = 0; index < 400; index += 1) child.attributes[`key.${index}.${"k".repeat(index % 90)}`] = { nested: [index, null, { deep: "</pre><b>x</b>" }] };
   add(child, "", "internal", "", 5, -3, { attributes: { __proto__x: 1, constructor: "c" } });
