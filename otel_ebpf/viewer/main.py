@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import signal
@@ -22,7 +21,6 @@ from otel_ebpf.viewer.options import listening
 
 CLOSE_SECONDS = 3.0
 RATE_SECONDS = 10.0
-_PR_SET_PDEATHSIG = 1
 T = TypeVar("T")
 
 
@@ -33,14 +31,6 @@ def _value(kind: Kind[T], text: str, option: str) -> T:
         raise ConfigError(f"{option}: {text!r} is not {kind.expected}") from None
 
 
-def _end_with_parent() -> None:
-    """SIGTERM when the process that started us dies, however it does (prctl(2), PR_SET_PDEATHSIG)."""
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
 def main(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
     age = _value(Duration(least=60, most=366 * 86400), options.keep, "--keep")
@@ -49,8 +39,6 @@ def main(options: argparse.Namespace) -> int:
     stopping = os.eventfd(0, os.EFD_CLOEXEC)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.eventfd_write(stopping, 1))
-    if options.with_parent:
-        _end_with_parent()
     heap.keep_freed()
     viewer = Viewer(Path(options.store), int(age * 1e9), size, wanted)
     try:

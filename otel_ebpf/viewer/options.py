@@ -32,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tls-client-ca", metavar="F", default="", help="clients must have a certificate of this authority (PEM)")
     add("--insecure", action="store_true", help="let anyone in at addresses that are not loopback")
     add("--announce", action="store_true", help="print the addresses as one line of JSON when serving")
-    add("--with-parent", action="store_true", help=argparse.SUPPRESS)
 
 
 def default_store() -> Path:
