@@ -42,6 +42,7 @@ def test_a_search_is_written_into_the_address_and_taken_back(browser: Browser, s
         page.get_by_role("combobox", name="Value of the attribute").fill("/orders")
         page.keyboard.press("Enter")
         expect(page).to_have_url(f"{shop}/traces?service=checkout&min_ms=50&attr=http.route%3D%2Forders")
+        expect(page.get_by_role("combobox", name="Value of the attribute")).to_have_value("")
         expect(page.locator("a.result").first).to_contain_text("checkout")
         page.get_by_role("button", name="Clear all").click()
         expect(page).to_have_url(f"{shop}/traces")

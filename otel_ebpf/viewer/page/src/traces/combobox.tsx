@@ -7,12 +7,14 @@ export interface Suggestion { value: string; note?: string }
 
 const MOST = 60;
 
-export function Combobox({ label, value, suggestions, placeholder, take, typing, hideLabel = false }: {
+export function Combobox({ label, value, suggestions, placeholder, take, typing, hideLabel = false, emptied = false }: {
   label: string; value: string; suggestions: readonly Suggestion[]; placeholder?: string;
   take: (value: string) => void;
   /** What is in the field now: for suggestions that follow it. */
   typing?: (text: string) => void;
   hideLabel?: boolean;
+  /** The field is empty again when its text was taken. */
+  emptied?: boolean;
 }) {
   const id = useId();
   const [draft, setDraft] = useState(value);
@@ -26,7 +28,7 @@ export function Combobox({ label, value, suggestions, placeholder, take, typing,
   const shown = open && fitting.length > 0;
 
   const edit = (text: string): void => { setDraft(text); setOpen(true); setActive(-1); typing?.(text); };
-  const accept = (text: string): void => { setDraft(text); setOpen(false); setActive(-1); if (text !== value) take(text); };
+  const accept = (text: string): void => { setDraft(emptied && text !== value ? "" : text); setOpen(false); setActive(-1); if (text !== value) take(text); };
   const move = (by: number): void => {
     setOpen(true);
     const next = (active + by + fitting.length + 1) % (fitting.length + 1);

@@ -77,9 +77,11 @@ function AttributeFields({ search }: { search: Search }) {
   const service = search.service || null;
   const keys = useGet<AttributeKeys>(used ? "attributes" : null, { service }, ASKED_ONCE);
   const values = useGet<AttributeValues>(key ? `attributes/${encodeURIComponent(key)}` : null, { service, prefix }, ASKED_ONCE);
-  const add = (text: string): void => {
-    if (!key || text === "") return setValue(text);
-    const pair = `${key}=${text}`;
+  const add = (text: string, of = key): void => {
+    setKey(of);
+    setValue(text);
+    if (!of || text === "") return;
+    const pair = `${of}=${text}`;
     if (!search.attr.includes(pair)) setQuery({ attr: [...search.attr, pair] });
     setKey("");
     setValue("");
@@ -87,9 +89,9 @@ function AttributeFields({ search }: { search: Search }) {
   };
   return (
     <div class="attribute-fields" onFocusCapture={() => setUsed(true)}>
-      <Combobox label="Attribute" placeholder="key, e.g. http.route" value={key} take={setKey} suggestions={(keys.data?.keys ?? []).map((one) => ({ value: one.key, note: count(one.spans) }))} />
+      <Combobox label="Attribute" placeholder="key, e.g. http.route" value={key} take={(text) => add(value, text)} suggestions={(keys.data?.keys ?? []).map((one) => ({ value: one.key, note: count(one.spans) }))} />
       <span class="equals" aria-hidden="true">=</span>
-      <Combobox label="Value of the attribute" hideLabel placeholder="value" value={value} take={add} typing={(text) => setPrefix(text.trim())}
+      <Combobox label="Value of the attribute" hideLabel placeholder="value" value={value} take={(text) => add(text)} emptied={key !== ""} typing={(text) => setPrefix(text.trim())}
         suggestions={key && values.data?.key === key ? values.data.values.map((one) => ({ value: valueText(one.value), note: count(one.spans) })) : []} />
     </div>
   );

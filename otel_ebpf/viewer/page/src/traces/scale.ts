@@ -6,14 +6,14 @@ import type { Window } from "../api";
 export interface Area { left: number; top: number; width: number; height: number }
 export interface Scale { x: (time: number) => number; y: (ms: number) => number; time: (x: number) => number; ms: (y: number) => number; low: number; high: number }
 
-/** What lasts shorter than 100 ns is drawn as that long. */
+/** What lasts shorter than 100 ns says nothing of the axis; it is drawn at its foot. */
 const SHORTEST = 1e-4;
 
 export function scaleOf(traces: readonly TraceSummary[], window: Window, area: Area): Scale {
   let low = Infinity;
   let high = SHORTEST;
   for (const { matched } of traces) {
-    low = Math.min(low, Math.max(SHORTEST, matched.duration));
+    if (matched.duration >= SHORTEST) low = Math.min(low, matched.duration);
     high = Math.max(high, matched.duration);
   }
   low = Number.isFinite(low) ? low / 1.35 : 1;
@@ -23,7 +23,7 @@ export function scaleOf(traces: readonly TraceSummary[], window: Window, area: A
   return {
     low, high,
     x: (time) => area.left + (time - window.start) * perMs,
-    y: (ms) => area.top + area.height - Math.log(Math.max(SHORTEST, ms) / low) * perE,
+    y: (ms) => area.top + area.height - Math.log(Math.max(low, ms) / low) * perE,
     time: (x) => window.start + (x - area.left) / perMs,
     ms: (y) => low * Math.exp((area.top + area.height - y) / perE),
   };
