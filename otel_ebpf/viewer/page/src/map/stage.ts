@@ -8,6 +8,7 @@ import { neighbours, type GraphEdge, type GraphNode } from "./graph";
 import type { Point } from "./layout";
 import { labelAt, type Look, paintAll, paintEdgeLabel, paintEdges, paintNode } from "./paint";
 import type { Hull, Scene } from "./scene";
+import { type Picture, Screen } from "./screen";
 
 export interface Hit { node?: GraphNode; edge?: GraphEdge; hull?: Hull }
 
@@ -22,22 +23,16 @@ export interface Events {
   viewed: (view: View | null) => void;
 }
 
-/** The painted map as an image, which reaches `margin` px beyond the window; `transform`: of when it was taken. */
-interface Picture { image: OffscreenCanvas; transform: ZoomTransform; margin: number }
-
 const FEW_EDGES = 60;
 const MANY_EDGES = 300;
 const GLIDE_MARGIN = 300;
 const MARGIN = 36;
 
 export class Stage {
-  private readonly canvas: HTMLCanvasElement;
-  private readonly context: CanvasRenderingContext2D;
+  private readonly screen: Screen;
   private readonly behavior: ZoomBehavior<HTMLElement, unknown>;
   private readonly resized: ResizeObserver;
   private transform: ZoomTransform = zoomIdentity;
-  private width = 0;
-  private height = 0;
   private frame = 0;
   private own = false;
   private hit: Hit = {};
@@ -47,11 +42,7 @@ export class Stage {
   matches: ReadonlySet<string> | null = null;
 
   constructor(readonly host: HTMLElement, readonly overlay: HTMLElement, readonly scene: Scene, private readonly events: Events) {
-    const canvas = host.querySelector("canvas");
-    const context = canvas?.getContext("2d");
-    if (!canvas || !context) throw new Error("This browser has no 2D canvas");
-    this.canvas = canvas;
-    this.context = context;
+    this.screen = new Screen(host.querySelector("canvas"));
     this.behavior = zoom<HTMLElement, unknown>()
       .scaleExtent([0.05, 3])
       .filter((event: Event) => this.pans(event))
@@ -100,20 +91,16 @@ export class Stage {
 
   private resize(): void {
     const { clientWidth: width, clientHeight: height } = this.host;
-    if (width === this.width && height === this.height) return;
+    if (width === this.screen.width && height === this.screen.height) return;
     const view = this.own ? this.view() : null;
-    const ratio = window.devicePixelRatio || 1;
-    this.width = width;
-    this.height = height;
-    this.canvas.width = Math.round(width * ratio);
-    this.canvas.height = Math.round(height * ratio);
+    this.screen.resize(width, height);
     if (view) this.show(view);
     else this.fit(false);
     this.draw();
   }
 
   private view(): View {
-    const [x, y] = this.transform.invert([this.width / 2, this.height / 2]);
+    const [x, y] = this.transform.invert([this.screen.width / 2, this.screen.height / 2]);
     return { x: Math.round(x), y: Math.round(y), k: Math.round(this.transform.k * 1000) / 1000 };
   }
 
@@ -134,21 +121,7 @@ export class Stage {
     if ((this.scene.graph?.edges.length ?? 0) < MANY_EDGES) return;
     window.clearTimeout(this.rested);
     this.rested = window.setTimeout(() => { this.gliding = null; this.invalidate(); }, 140);
-    if (!this.gliding || !this.covers(this.gliding)) this.gliding = this.picture(new Set(), GLIDE_MARGIN);
-  }
-
-  /** Whether a picture, moved to where it belongs now, fills the window and is not blurred. */
-  private covers(picture: Picture): boolean {
-    const { left, top, scale } = this.shifted(picture);
-    const right = left + scale * (this.width + 2 * picture.margin);
-    const bottom = top + scale * (this.height + 2 * picture.margin);
-    return left <= 0 && top <= 0 && right >= this.width && bottom >= this.height && scale < 1.6;
-  }
-
-  private shifted({ transform, margin }: Picture): { left: number; top: number; scale: number } {
-    const { x, y, k } = this.transform;
-    const scale = k / transform.k;
-    return { left: x - scale * (transform.x + margin), top: y - scale * (transform.y + margin), scale };
+    if (!this.gliding || !this.screen.covers(this.gliding, this.transform)) this.gliding = this.picture(new Set(), GLIDE_MARGIN);
   }
 
   private gliding: Picture | null = null;
@@ -163,19 +136,19 @@ export class Stage {
 
   show(view: View): void {
     this.own = true;
-    this.go(zoomIdentity.translate(this.width / 2 - view.x * view.k, this.height / 2 - view.y * view.k).scale(view.k));
+    this.go(zoomIdentity.translate(this.screen.width / 2 - view.x * view.k, this.screen.height / 2 - view.y * view.k).scale(view.k));
   }
 
   /** All of the map, no larger than it is readable. */
   fit(byUser: boolean): void {
     this.own = false;
     const box = this.scene.bounds();
-    if (box && this.width > 0) {
+    if (box && this.screen.width > 0) {
       const wide = box.x1 - box.x0;
       const high = box.y1 - box.y0;
-      const k = Math.min(1.1, (this.width - 2 * MARGIN) / wide, (this.height - 2 * MARGIN) / high);
+      const k = Math.min(1.1, (this.screen.width - 2 * MARGIN) / wide, (this.screen.height - 2 * MARGIN) / high);
       const scale = Math.max(0.05, k);
-      this.go(zoomIdentity.translate(this.width / 2 - scale * (box.x0 + wide / 2), this.height / 2 - scale * (box.y0 + high / 2)).scale(scale));
+      this.go(zoomIdentity.translate(this.screen.width / 2 - scale * (box.x0 + wide / 2), this.screen.height / 2 - scale * (box.y0 + high / 2)).scale(scale));
     }
     if (byUser) this.events.viewed(null);
   }
@@ -193,8 +166,8 @@ export class Stage {
     const [x, y] = this.transform.apply([node.x, node.y]);
     const halfWidth = (node.w / 2) * this.transform.k + 12;
     const halfHeight = (node.h / 2) * this.transform.k + 12;
-    const dx = x < halfWidth ? halfWidth - x : x > this.width - halfWidth ? this.width - halfWidth - x : 0;
-    const dy = y < halfHeight ? halfHeight - y : y > this.height - halfHeight ? this.height - halfHeight - y : 0;
+    const dx = x < halfWidth ? halfWidth - x : x > this.screen.width - halfWidth ? this.screen.width - halfWidth - x : 0;
+    const dy = y < halfHeight ? halfHeight - y : y > this.screen.height - halfHeight ? this.screen.height - halfHeight - y : 0;
     if (dx || dy) {
       this.own = true;
       select(this.host).call(this.behavior.translateBy, dx / this.transform.k, dy / this.transform.k);
@@ -311,50 +284,28 @@ export class Stage {
     return { scale: this.transform.k, lit, litEdges, selected: this.selected.node, hovered: this.hit.node?.id ?? null, labels: this.labels };
   }
 
-  private prepare(context: CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D, margin = 0): void {
-    const ratio = window.devicePixelRatio || 1;
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, context.canvas.width, context.canvas.height);
-    const { x, y, k } = this.transform;
-    context.setTransform(ratio * k, 0, 0, ratio * k, ratio * (x + margin), ratio * (y + margin));
-  }
-
+  /** Everything but `without`, as an image. */
   private picture(without: ReadonlySet<string>, margin = 0): Picture | null {
-    const ratio = window.devicePixelRatio || 1;
-    const image = new OffscreenCanvas(Math.ceil(ratio * (this.width + 2 * margin)) || 1, Math.ceil(ratio * (this.height + 2 * margin)) || 1);
-    const context = image.getContext("2d");
-    if (!context) return null;
-    this.prepare(context, margin);
-    paintAll(context as unknown as CanvasRenderingContext2D, this.scene, this.look(), this.chosenEdge(), without);
-    return { image, transform: this.transform, margin };
-  }
-
-  private paste(picture: Picture): void {
-    const ratio = window.devicePixelRatio || 1;
-    const { left, top, scale } = this.shifted(picture);
-    this.context.setTransform(scale, 0, 0, scale, ratio * left, ratio * top);
-    this.context.drawImage(picture.image, 0, 0);
+    return this.screen.picture(this.transform, margin, (context) => paintAll(context, this.scene, this.look(), this.chosenEdge(), without));
   }
 
   private chosenEdge(): GraphEdge | null { return this.scene.graph?.edgeById.get(this.selected.edge ?? "") ?? null; }
 
   private draw(): void {
-    if (!this.width) return;
+    if (!this.screen.width) return;
     const look = this.look();
     const still = this.drag?.still;
     const placed = this.drag && this.scene.nodes.get(this.drag.id);
-    this.prepare(this.context);
+    const context = this.screen.begin(this.transform);
     if (still && placed && this.drag) {
-      this.context.save();
-      this.paste(still);
-      this.context.restore();
-      paintEdges(this.context, this.scene, this.drag.touched, look);
-      for (const edge of this.drag.touched) paintEdgeLabel(this.context, this.scene, edge, look);
-      paintNode(this.context, placed, look);
+      this.screen.paste(still, this.transform);
+      paintEdges(context, this.scene, this.drag.touched, look);
+      for (const edge of this.drag.touched) paintEdgeLabel(context, this.scene, edge, look);
+      paintNode(context, placed, look);
     } else if (this.gliding) {
-      this.paste(this.gliding);
+      this.screen.paste(this.gliding, this.transform);
     } else {
-      paintAll(this.context, this.scene, look, this.chosenEdge(), new Set());
+      paintAll(context, this.scene, look, this.chosenEdge(), new Set());
     }
     this.host.dataset.drawn = String(this.scene.nodes.size); // for tests: how many nodes are on the canvas
   }

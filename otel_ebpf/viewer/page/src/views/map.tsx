@@ -93,7 +93,7 @@ export function MapView() {
         </div>
         <Loading shown={loading} />
         <Gaps gaps={data.gaps} />
-        {error && <div class="banner bad" role="alert">{error.message}</div>}
+        {error && error.status > 0 && <div class="banner bad" role="alert">{error.message}</div>}
         {table
           ? <MapTables graph={graph} selected={selected} shown={(id) => !matches || matches.has(id)} openNode={(one) => open(one.id)} openEdge={openEdge} />
           : (

@@ -35,7 +35,7 @@ export function ServiceView({ name }: { name: string }) {
     <>
       <Loading shown={loading} />
       <Gaps gaps={data.gaps} />
-      {error && <div class="banner bad" role="alert">{error.message}</div>}
+      {error && error.status > 0 && <div class="banner bad" role="alert">{error.message}</div>}
       <div class="page">
         <div class="title">
           <a class="muted" href={href("/services")}>Services</a><span class="faint" aria-hidden="true">/</span>

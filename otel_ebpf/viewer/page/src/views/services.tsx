@@ -46,7 +46,7 @@ export function ServicesView() {
     <>
       <Loading shown={loading} />
       <Gaps gaps={data.gaps} />
-      {error && <div class="banner bad" role="alert">{error.message}</div>}
+      {error && error.status > 0 && <div class="banner bad" role="alert">{error.message}</div>}
       <div class="page">
         <div class="title">
           <h1>Services</h1>
