@@ -19,19 +19,19 @@ _FOREVER, _ANEW = "public, max-age=31536000, immutable", "no-cache"
 def routes(folder: Path = FOLDER) -> list[BaseRoute]:
     """A route for each file and each view.
 
-    UnsupportedError: the page was not built. Names of files are looked up in a list that is made here, once: what a
-    client sends never becomes a path.
+    UnsupportedError: the page was not built. Files are looked for among those that are there (the page may be built
+    anew while it is served): what a client sends never becomes a path.
     """
     index = folder / "index.html"
     if not index.is_file():
         raise UnsupportedError("the page is not built: run `make page`, or install the wheel")
-    files = {path.name: path for path in folder.iterdir() if path.suffix in _TYPES}
 
     async def view(_request: Request) -> Response:
         return _send(index, _ANEW)
 
     async def file(request: Request) -> Response:
-        found = files.get(request.path_params["name"])
+        name = request.path_params["name"]
+        found = next((path for path in folder.iterdir() if path.name == name and path.suffix in _TYPES), None)
         if found is None:
             return PlainTextResponse("no such page", 404)
         return _send(found, _FOREVER if found.name.startswith("app-") else _ANEW)
