@@ -33,7 +33,7 @@ ROWS = 100_000
 """Rows in one transaction, for the same reason; those of the last request may be more."""
 GATHER = 0.1
 """Seconds that a request waits for company when less than a transaction's worth is there."""
-JOIN, KEEP, LOOK = 1.0, 60.0, 1.0
+JOIN, KEEP, LOOK = 1.0, 10.0, 1.0
 """Seconds between two rounds of making edges, of looking after age and size, and of looking whether trouble is over."""
 AGAIN = 2.0
 """Seconds after which a refused sender may come again."""

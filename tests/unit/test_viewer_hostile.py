@@ -265,3 +265,27 @@ def _until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < until
         time.sleep(0.005)
+
+
+def test_a_store_that_is_far_too_large_becomes_small_at_once(database: Database) -> None:
+    now, writer = time.time_ns(), Writer(database)
+    for minute in range(40):
+        spans = [span(i + 1, trace=i + 1, at=now - (40 - minute) * 60 * 10**9, name=f"{i}") for i in range(500)]
+        writer.write([decode_traces(request({"shop": spans}), Context(now, 0))], [], now)
+    database.cursor().execute("CHECKPOINT")
+    wanted = database.bytes() // 4
+    Keeper(database, DAY, wanted).run(now)
+    left = database.rows("SELECT count(*)::INT AS spans, min(start) AS oldest FROM spans")[0]
+    assert 0 < int(str(left["spans"])) < 20_000 * 0.3
+    assert int(str(left["oldest"])) > now - 12 * 60 * 10**9
+
+
+def test_sums_are_gathered_again_after_the_clock_was_set_back(database: Database) -> None:
+    now, writer = time.time_ns(), Writer(database)
+    keeper = Keeper(database, DAY, 1 << 40)
+    keeper.run(now + 300 * DAY)
+    for _ in range(3):
+        batch = decode_traces(request({"shop": [span(1, at=now - 60 * 10**9)]}), Context(now, 0))
+        writer.write([batch], [], now)
+    keeper.run(now)
+    assert database.rows("SELECT calls FROM operations") == [{"calls": 3}]

@@ -17,6 +17,8 @@ from otel_ebpf.viewer.contract import Reader
 BEFORE = 300 * SECOND
 """How far before the window the last value is looked for: senders report every 5 s to 60 s."""
 _SERIES = 20_000
+MOST = 1e18
+"""Of anything that is counted, in one window."""
 _PIECES = f"""
 WITH p AS (
     SELECT *, time > $1 AS inside FROM points
@@ -69,7 +71,7 @@ def growths(reader: Reader, names: Sequence[str], window: Window, part: str = ""
             continue
         new = whole(row["start"]) >= window.start or row["resource"] in older
         if row["delta"]:
-            value = real(row["total"])
+            value = bounded(real(row["total"]))
             counts = _sum([reals(one) for one in listing(row["all_counts"])])
         else:
             value = grown(real(row["last"]), row["base"], None if new else row["first"])
@@ -105,7 +107,16 @@ def grown(last: float, base: object, first: object) -> float:
     """
     before = base if base is not None else first
     since = real(before)
-    return last - since if since <= last else last
+    return bounded(last - since if since <= last else last)
+
+
+def bounded(value: float) -> float:
+    """A sender may say 1.8e308, twice; nothing that is counted is more than MOST.
+
+    >>> bounded(float("inf")), bounded(-3.0), bounded(float("nan"))
+    (1e+18, -3.0, 0.0)
+    """
+    return min(max(value, -MOST), MOST) if value == value else 0.0
 
 
 def grown_counts(last: list[float], before: list[float]) -> list[float]:

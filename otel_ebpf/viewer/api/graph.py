@@ -19,7 +19,8 @@ from otel_ebpf.viewer.contract import Reader
 
 MORE = 1.1
 """Metrics and spans are cut differently at the edges of the window: so much more must metrics count to be believed."""
-
+SERVICES = 2000
+"""Of one answer; those with the most spans."""
 _BY_EDGE = f"""
 WITH summed AS (
     SELECT client, server, connection_type, client_kind, server_kind, system, bucket, server_bucket,
@@ -33,7 +34,7 @@ SELECT client, server,
     list(bucket::INTEGER) AS buckets, list(server_bucket::INTEGER) AS server_buckets, list(calls) AS weights
 FROM summed GROUP BY client, server ORDER BY calls DESC LIMIT {EDGES}
 """
-_BY_SERVICE = """
+_BY_SERVICE = f"""
 WITH summed AS (
     SELECT service, kind IN (2, 5) AS served, system, bucket, sum(calls)::BIGINT AS calls, sum(failed)::BIGINT AS failed
     FROM operations WHERE time >= ? AND time < ? GROUP BY ALL
@@ -43,7 +44,7 @@ SELECT service,
     coalesce(sum(calls) FILTER (served), 0)::BIGINT AS calls,
     coalesce(sum(failed) FILTER (served), 0)::BIGINT AS failed,
     list(bucket::INTEGER) FILTER (served) AS buckets, list(calls) FILTER (served) AS weights
-FROM summed GROUP BY service
+FROM summed GROUP BY service ORDER BY sum(summed.calls) DESC LIMIT {SERVICES}
 """
 
 

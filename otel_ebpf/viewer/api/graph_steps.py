@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from otel_ebpf.viewer.api.counters import BEFORE, grown, grown_counts
+from otel_ebpf.viewer.api.counters import BEFORE, bounded, grown, grown_counts
 from otel_ebpf.viewer.api.graph_metrics import CLIENT_SECONDS, FAILED, SERVER_SECONDS, TOTAL, is_edge
 from otel_ebpf.viewer.api.graph_model import Graph
 from otel_ebpf.viewer.api.quantiles import BUCKETS, of_bounds
@@ -75,7 +75,9 @@ def _pieces(rows: list[Row]) -> Iterator[list[Row]]:
 
 
 def _value(row: Row, before: Row | None) -> float:
-    return real(row["total"]) if row["delta"] else grown(real(row["value"]), before["value"] if before else None, None)
+    if row["delta"]:
+        return bounded(real(row["total"]))
+    return grown(real(row["value"]), before["value"] if before else None, None)
 
 
 def _counts(row: Row, before: Row | None) -> list[float]:

@@ -9,7 +9,7 @@ from otel_ebpf.viewer.api.ask import Ask, NotFound
 from otel_ebpf.viewer.api.values import Row, attributes, ms, real, text, whole
 from otel_ebpf.viewer.api.window import SECOND, Steps
 
-_NAMES, _SERIES = 1000, 50
+_NAMES, _SERIES, _ROWS = 1000, 50, 100_000
 TYPES = ("", "gauge", "sum", "histogram", "exponential histogram", "summary")
 _SUM, _HISTOGRAM = 2, 3
 _LIST = f"""
@@ -30,6 +30,7 @@ SELECT service, resource, attributes, start AS piece, (time - $4) // $5 AS step,
     arg_max(sum, time) AS sum, sum(sum) AS total_sum
 FROM p SEMI JOIN chosen USING (resource, attributes)
 GROUP BY service, resource, attributes, piece, step ORDER BY service, attributes, resource, step, piece
+LIMIT {_ROWS}
 """
 
 

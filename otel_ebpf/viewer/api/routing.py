@@ -6,7 +6,9 @@ Questions are asked in a few threads of their own, since SQL blocks; the event l
 from __future__ import annotations
 
 import json
+import logging
 import math
+import time
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -28,6 +30,9 @@ from otel_ebpf.viewer.store.database import Slow
 
 QUESTIONS = 4
 """At the same time; more wait for their turn."""
+LOG_INTERVAL_S = 30.0
+_LOG = logging.getLogger(__name__)
+_logged = [-LOG_INTERVAL_S]
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -76,7 +81,8 @@ async def in_thread(
     """Its answer, or what `on_error` makes of what it raises."""
     try:
         return await anyio.to_thread.run_sync(work, limiter=limiter)
-    except (OtelEbpfError, duckdb.Error) as error:
+    except Exception as error:
+        # a defect too, which what somebody sent may have shown: its answer is JSON as well, and others are served
         return on_error(error)
 
 
@@ -108,8 +114,17 @@ def code_and_line(error: Exception) -> tuple[int, str]:
     elif isinstance(error, duckdb.OutOfMemoryException):
         return 503, "the answer needs more memory than the viewer may use: ask for a shorter time"
     else:
-        code = 500
+        _log(error)
+        return 500, "internal error; the viewer's own output says more"
     return code, " ".join(str(error).split())[:500]
+
+
+def _log(error: Exception) -> None:
+    """Defects are for whoever runs the viewer, now and then."""
+    now = time.monotonic()
+    if now - _logged[0] >= LOG_INTERVAL_S:
+        _logged[0] = now
+        _LOG.error("api: a question failed: %s: %s", type(error).__name__, error, exc_info=error)
 
 
 def problem(error: Exception) -> Response:

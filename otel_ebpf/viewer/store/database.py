@@ -149,7 +149,10 @@ class Database:
         """Bytes of the file that hold data, and of its log."""
         size = self.rows("SELECT used_blocks * block_size AS used FROM pragma_database_size()")[0]["used"]
         log = self.path.with_name(self.path.name + ".wal")
-        return int(str(size)) + (log.stat().st_size if log.exists() else 0)
+        try:
+            return int(str(size)) + log.stat().st_size
+        except FileNotFoundError:
+            return int(str(size))
 
     def reopen(self) -> None:
         """After an error that DuckDB takes for the end of the database (a full disk): what was committed is there."""

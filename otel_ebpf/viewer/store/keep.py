@@ -23,6 +23,7 @@ _SUMS = {
     ),
 }
 _PART = 0.05
+"""At least so much goes at once: each time costs a rewrite of what is left beside it."""
 
 
 @dataclass(slots=True)
@@ -45,8 +46,9 @@ class Keeper:
         self._gather(now)
         oldest = self._oldest()
         cut = now - self.age_ns
-        if self.database.bytes() > self.size:
-            cut = max(cut, self._where_the_oldest_part_ends())
+        over = self._over()
+        if over:
+            cut = max(cut, self._where_the_oldest_part_ends(max(over, _PART)))
         elif oldest is not None and oldest + SLACK_NS >= cut:
             return False
         if oldest is None or oldest >= cut:
@@ -54,8 +56,17 @@ class Keeper:
         self._delete(cut)
         return True
 
+    def _over(self) -> float:
+        """Which part of the store is more than it may be; 0.0: none."""
+        if self.database.bytes() <= self.size:
+            return 0.0
+        self.database.cursor().execute("CHECKPOINT")  # its log takes several times the room
+        return max(1 - self.size / max(self.database.bytes(), 1), 0.0)
+
     def _gather(self, now: int) -> None:
         """Partial rows become one a key."""
+        if self._gathered > now:  # the clock was set back
+            self._gathered = self._thinned = 0
         self._gathered = self._gather_until(now - SETTLED_NS, self._gathered or now - FINE_FOR_NS, FINE_NS)
         self._thinned = self._gather_until(now - FINE_FOR_NS, self._thinned or now - self.age_ns, COARSE_NS)
 
@@ -82,12 +93,12 @@ class Keeper:
         found = self.database.rows(f"SELECT min(time) AS oldest FROM ({' UNION ALL '.join(times)})")[0]["oldest"]
         return int(str(found)) if found is not None else None
 
-    def _where_the_oldest_part_ends(self) -> int:
-        """The time before which a twentieth of everything lies."""
+    def _where_the_oldest_part_ends(self, part: float) -> int:
+        """The time before which this part of everything lies."""
         times = [f"SELECT {_TIMES[name]} AS time FROM {name}" for name in _STORED]
-        found = self.database.rows(f"SELECT approx_quantile(time, {_PART}) AS cut FROM ({' UNION ALL '.join(times)})")[
-            0
-        ]["cut"]
+        found = self.database.rows(
+            f"SELECT approx_quantile(time, {part:.4f}) AS cut FROM ({' UNION ALL '.join(times)})"
+        )[0]["cut"]
         return int(str(found)) if found is not None else 0
 
     def _delete(self, cut: int) -> None:
