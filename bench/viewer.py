@@ -124,7 +124,7 @@ def _question_rows() -> list[Row]:
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
         with viewer(Path(folder), "--size", "16GiB") as at:
             found = at.get("/api/v1/traces?start=-20m&service=service-7&limit=1")
-            trace = found["traces"][0]["trace_id"]  # type: ignore[index]
+            trace = found["traces"][0]["trace_id"]
             window = "start=-20m"
             asked = {
                 "trace by id": (f"/api/v1/traces/{trace}", 50),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 T = TypeVar("T")
 READY_S = 60.0
@@ -28,13 +28,13 @@ class Viewer:
     grpc: str
     http: str
 
-    def get(self, path: str) -> dict[str, object]:
+    def get(self, path: str) -> dict[str, Any]:
         """The API's answer: `get("/api/v1/services?start=-15m")`."""
         with urllib.request.urlopen(self.page + path, timeout=60) as answer:
-            found: dict[str, object] = json.load(answer)
+            found: dict[str, Any] = json.load(answer)
             return found
 
-    def wait(self, path: str, enough: Callable[[dict[str, object]], T | None], limit_s: float = 30.0) -> T:
+    def wait(self, path: str, enough: Callable[[dict[str, Any]], T | None], limit_s: float = 30.0) -> T:
         """Ask until the answer is enough: what `enough` makes of it; AssertionError with the last answer if never."""
         end = time.monotonic() + limit_s
         while True:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -50,7 +51,7 @@ def test_what_an_sdk_sends_is_shown_and_read_back_through_jaegers_api(
     assert run.stderr == ""
 
     trace = at.get(f"/api/v1/traces/{trace_id}")
-    spans = {span["name"]: span for span in trace["spans"]}  # type: ignore[attr-defined]
+    spans = {span["name"]: span for span in trace["spans"]}
     served, query = spans["POST /checkout"], spans["SELECT carts"]
     assert (served["kind"], served["parent_id"], served["status"]) == ("server", None, "unset")
     assert (query["kind"], query["parent_id"], query["status"]) == ("client", served["span_id"], "error")
@@ -59,17 +60,17 @@ def test_what_an_sdk_sends_is_shown_and_read_back_through_jaegers_api(
     assert query["resource"]["telemetry.sdk.language"] == language
     assert [event["name"] for event in query["events"]] == ["exception"]
 
-    def edge(answer: dict[str, object]) -> bool:
-        edges = [(e["client"], e["server"], e["connection_type"]) for e in answer["edges"]]  # type: ignore[attr-defined]
+    def edge(answer: dict[str, Any]) -> bool:
+        edges = [(e["client"], e["server"], e["connection_type"]) for e in answer["edges"]]
         return (service, "carts.db", "database") in edges
 
     assert at.wait("/api/v1/map?start=-5m", edge)
 
-    assert service in at.get("/api/services")["data"]  # type: ignore[operator]
+    assert service in at.get("/api/services")["data"]
     operations = at.get(f"/api/services/{service}/operations")["data"]
-    assert set(operations) == {"POST /checkout", "SELECT carts"}  # type: ignore[call-overload]
+    assert set(operations) == {"POST /checkout", "SELECT carts"}
     tags = quote('{"db.system.name":"postgresql"}')
-    (found,) = at.get(f"/api/traces?service={service}&tags={tags}&limit=5")["data"]  # type: ignore[misc]
+    (found,) = at.get(f"/api/traces?service={service}&tags={tags}&limit=5")["data"]
     assert found["traceID"] == trace_id
     by_name = {span["operationName"]: span for span in found["spans"]}
     (reference,) = by_name["SELECT carts"]["references"]
