@@ -7,10 +7,11 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from otel_ebpf import __version__, heap
 from otel_ebpf.config.kinds import Duration, Kind, Size
@@ -18,6 +19,10 @@ from otel_ebpf.errors import ConfigError
 from otel_ebpf.viewer.api.sources import ProcessStatus
 from otel_ebpf.viewer.listening import Listening
 from otel_ebpf.viewer.options import listening
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
 
 CLOSE_SECONDS = 3.0
 RATE_SECONDS = 10.0
@@ -53,7 +58,27 @@ def main(options: argparse.Namespace) -> int:
         os.read(stopping, 8)  # unlike eventfd_read, it goes on after a signal
     finally:
         viewer.close()
+    _leave()
     return 0
+
+
+def _leave() -> None:
+    """End here if a thread still waits for DuckDB, which aborts the process when Python ends such a thread under it."""
+    if threading.active_count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+async def _not_served(request: Request, error: Exception) -> Response:
+    """404 and 405 of the routes: under /api in the form of its other errors."""
+    from starlette.exceptions import HTTPException
+    from starlette.responses import JSONResponse, PlainTextResponse
+
+    assert isinstance(error, HTTPException)
+    kind = JSONResponse if request.url.path.startswith("/api") else PlainTextResponse
+    said = {"error": error.detail} if kind is JSONResponse else error.detail
+    return kind(said, error.status_code, error.headers)
 
 
 class Viewer:
@@ -66,6 +91,7 @@ class Viewer:
 
     def __init__(self, store: Path, age_ns: int, size: int, wanted: Listening) -> None:
         from starlette.applications import Starlette
+        from starlette.exceptions import HTTPException
         from starlette.middleware import Middleware
         from starlette.middleware.gzip import GZipMiddleware
         from starlette.routing import Mount
@@ -89,6 +115,7 @@ class Viewer:
                 Mount("/api", routes=jaeger.routes(self._database)),
                 *page,
             ],
+            exception_handlers={HTTPException: _not_served},
             middleware=[Middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)],
         )
         self._servers = Servers(wanted, Reception(self._ingest), app)

@@ -17,6 +17,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource as Message
 
 from otel_ebpf.viewer import ingest as ingest_module
+from otel_ebpf.viewer.api import trace as trace_module
+from otel_ebpf.viewer.api.counters import MOST, bounded, grown
+from otel_ebpf.viewer.api.trace import spans_of
 from otel_ebpf.viewer.contract import Malformed, Outcome, Refused
 from otel_ebpf.viewer.decode import weight
 from otel_ebpf.viewer.decode.attributes import NAME, TEXT, TOTAL, Attributes, as_json
@@ -289,3 +292,31 @@ def test_sums_are_gathered_again_after_the_clock_was_set_back(database: Database
         writer.write([batch], [], now)
     keeper.run(now)
     assert database.rows("SELECT calls FROM operations") == [{"calls": 3}]
+
+
+@pytest.mark.parametrize(
+    "text", ["\x01" * 50_000, "\x01" * 9000 + "a" * 50_000, "𝕏" * 50_000, "a\n" * 20_000, "é" * 9000]
+)
+def test_texts_are_measured_as_they_are_written(text: str) -> None:
+    attributes = Attributes()
+    found = attributes.text([pair("k", text)])
+    assert TOTAL // 12 < len(found.encode()) < TOTAL + 100
+    assert attributes.left_out == 1
+
+
+def test_a_trace_of_large_spans_is_told_as_far_as_an_answer_may_go(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace_module, "BYTES", 100_000)
+    now, writer = time.time_ns(), Writer(database)
+    spans = [span(i + 1, at=now + i, attributes={"k": "v" * 10_000}) for i in range(50)]
+    writer.write([decode_traces(request({"shop": spans}), Context(now, 0))], [], now)
+    rows = spans_of(database, 1)
+    assert [row["span_id"] for row in rows] == list(range(1, len(rows) + 1))
+    assert 5 <= len(rows) < 10
+    assert rows[0]["total"] == 50
+
+
+def test_counters_without_measure_stay_numbers() -> None:
+    assert grown(1.7e308, -1.7e308, None) == MOST
+    assert bounded(float("nan")) == 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from otel_ebpf.viewer.api.answers import Log, Logs
 from otel_ebpf.viewer.api.ask import Ask
 from otel_ebpf.viewer.api.conditions import Conditions
-from otel_ebpf.viewer.api.values import Row, attributes, ms, span_id, text, trace_id, whole
+from otel_ebpf.viewer.api.values import Row, attributes, ms, span_id, text, trace_id, whole, within
 from otel_ebpf.viewer.contract import Reader
 
 _OF_TRACE = 2000
@@ -31,8 +31,7 @@ def logs(ask: Ask) -> Logs:
     if given.text("text"):
         found.add("contains(lower(body), lower(?))", given.text("text"))
     limit = given.sure("limit")
-    sql = f"SELECT {_COLUMNS} FROM logs WHERE {found.sql} ORDER BY time DESC LIMIT ?"
-    rows = _bounded(ask.reader, sql, [*found.parameters, limit + 1], "DESC")
+    rows = _bounded(ask.reader, found.sql, "DESC", limit + 1, found.parameters)
     return Logs(
         start=ms(window.start),
         end=ms(window.end),
@@ -43,16 +42,26 @@ def logs(ask: Ask) -> Logs:
 
 def logs_of_trace(reader: Reader, number: int) -> list[Log]:
     """In order of time."""
-    sql = f"SELECT {_COLUMNS} FROM logs WHERE trace_low = ? AND trace_high = ? ORDER BY time LIMIT {_OF_TRACE}"
-    return [_log(row) for row in _bounded(reader, sql, [number & _LOW, number >> 64], "ASC")]
+    which = "trace_low = ? AND trace_high = ?"
+    return [_log(row) for row in _bounded(reader, which, "ASC", _OF_TRACE, [number & _LOW, number >> 64])]
 
 
-def _bounded(reader: Reader, sql: str, parameters: list[object], order: str) -> list[Row]:
-    """The first rows that together are not too long; their column `total` is how many there were."""
-    size = f"sum(strlen(body) + strlen(attributes)) OVER (ORDER BY time {order})"
-    return reader.rows(
-        f"SELECT *, count(*) OVER () AS total FROM ({sql}) QUALIFY {size} <= {_BYTES} ORDER BY time {order}", parameters
+def _bounded(reader: Reader, which: str, order: str, limit: int, parameters: list[object]) -> list[Row]:
+    """The first rows that together are not too long; their column `total` is how many there were.
+
+    Only numbers are sorted: DuckDB could not hold as many texts as an answer can.
+    """
+    fitting = reader.rows(
+        f"SELECT rowid AS number, strlen(body) + strlen(attributes) AS size FROM logs WHERE {which}"
+        f" ORDER BY time {order} LIMIT {limit}",
+        parameters,
     )
+    chosen = within(fitting, _BYTES)
+    if not chosen:
+        return []
+    sql = f"SELECT rowid AS number, {_COLUMNS} FROM logs WHERE list_contains(?::BIGINT[], rowid)"
+    found = {row["number"]: row for row in reader.rows(sql, [chosen])}
+    return [{**found[number], "total": len(fitting)} for number in chosen if number in found]
 
 
 def _log(row: Row) -> Log:

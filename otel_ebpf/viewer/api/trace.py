@@ -8,7 +8,7 @@ from otel_ebpf.viewer.api.answers import KINDS, STATUSES, Event, Gap, Span, Span
 from otel_ebpf.viewer.api.ask import Ask, NotFound
 from otel_ebpf.viewer.api.gaps import gaps
 from otel_ebpf.viewer.api.logs import logs_of_trace
-from otel_ebpf.viewer.api.values import Row, attributes, listed, ms, span_id, text, trace_id, whole
+from otel_ebpf.viewer.api.values import Row, attributes, listed, ms, span_id, text, trace_id, whole, within
 from otel_ebpf.viewer.api.window import Window
 from otel_ebpf.viewer.contract import Reader
 
@@ -17,15 +17,17 @@ SPANS = 10_000
 BYTES = 64 << 20
 """Of the attributes, events and links of these."""
 _LOW = (1 << 64) - 1
-_SIZE = "strlen(attributes) + coalesce(strlen(events), 0) + coalesce(strlen(links), 0)"
-_SPANS = f"""
+_SIZE = "strlen(spans.attributes) + coalesce(strlen(events), 0) + coalesce(strlen(links), 0)"
+# Only numbers are sorted: DuckDB could not hold as many texts as an answer can.
+_WHICH = f"""
+SELECT spans.rowid AS number, {_SIZE} + coalesce(strlen(resources.attributes), 0) AS size
+FROM spans LEFT JOIN resources ON resources.id = spans.resource WHERE {{which}}
+ORDER BY start, span_id LIMIT {{spans}}
+"""
+_SPANS = """
 SELECT spans.*, resources.attributes AS resource_attributes
-FROM (
-    SELECT *, count(*) OVER () AS total FROM spans WHERE {{which}}
-    QUALIFY sum({_SIZE}) OVER (ORDER BY start, span_id) <= {{bytes}}
-    ORDER BY start, span_id LIMIT {{spans}}
-) spans
-LEFT JOIN resources ON resources.id = spans.resource ORDER BY spans.start, spans.span_id
+FROM spans LEFT JOIN resources ON resources.id = spans.resource
+WHERE {which} AND list_contains(?::BIGINT[], spans.rowid)
 """
 _OF_TRACE = "trace_low = ? AND trace_high = ?"
 _OF_TRACES = "trace_low IN (SELECT unnest(?::UBIGINT[]))"
@@ -54,25 +56,33 @@ def span(ask: Ask) -> Span:
     """GET /traces/ID/spans/ID"""
     number, wanted = ask.given.sure("id"), ask.given.sure("span")
     which = f"{_OF_TRACE} AND span_id = ?"
-    rows = ask.reader.rows(_sql(which), [number & _LOW, number >> 64, wanted])
+    rows = _rows(ask.reader, which, [number & _LOW, number >> 64, wanted])
     if not rows:
         raise NotFound(f"span {wanted:016x} of trace {number:032x}: not found")
     return as_span(rows[0])
 
 
-def _sql(which: str) -> str:
-    return _SPANS.format(which=which, spans=SPANS, bytes=BYTES)
+def _rows(reader: Reader, which: str, parameters: list[object]) -> list[Row]:
+    """The first spans that fit; their column `total` is how many do."""
+    fitting = reader.rows(_WHICH.format(which=which, spans=SPANS + 1), parameters)
+    chosen = within(fitting[:SPANS], BYTES)
+    total = len(fitting)
+    if total > SPANS:
+        total = whole(reader.rows(f"SELECT count(*) AS total FROM spans WHERE {which}", parameters)[0]["total"])
+    rows = reader.rows(_SPANS.format(which=which), [*parameters, chosen]) if chosen else []
+    rows.sort(key=lambda row: (whole(row["start"]), whole(row["span_id"])))
+    return [{**row, "total": total} for row in rows]
 
 
 def spans_of(reader: Reader, number: int) -> list[Row]:
     """The trace's spans in order of time, as many as may be; their column `total` is how many there are."""
-    return reader.rows(_sql(_OF_TRACE), [number & _LOW, number >> 64])
+    return _rows(reader, _OF_TRACE, [number & _LOW, number >> 64])
 
 
 def spans_of_several(reader: Reader, numbers: Sequence[int]) -> tuple[dict[int, list[Row]], int]:
     """The same of several traces, and how many spans were left out."""
     found: dict[int, list[Row]] = {number: [] for number in numbers}
-    rows = reader.rows(_sql(_OF_TRACES), [[number & _LOW for number in found]])
+    rows = _rows(reader, _OF_TRACES, [[number & _LOW for number in found]])
     for row in rows:
         of = found.get(whole(row["trace_high"]) << 64 | whole(row["trace_low"]))
         if of is not None:

@@ -61,6 +61,21 @@ def span_id(value: object) -> str:
     return f"{whole(value):016x}"
 
 
+def within(rows: list[Row], size: int) -> list[object]:
+    """Column `number` of the first rows whose column `size` adds up to no more; of the first one at least.
+
+    >>> within([{"number": 4, "size": 70}, {"number": 9, "size": 70}], 100)
+    [4]
+    """
+    found: list[object] = []
+    for row in rows:
+        size -= whole(row["size"])
+        if found and size < 0:
+            break
+        found.append(row["number"])
+    return found
+
+
 def _nothing(_: str) -> None:
     return None
 

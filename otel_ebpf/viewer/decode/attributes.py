@@ -16,18 +16,21 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 ATTRIBUTES = 512
 """Of one item; SDKs send 128 at most (specification, "Attribute Limits")."""
-TEXT = 32768
-"""Characters of one value."""
+TEXT = 16384
+"""Bytes of one value, as it is written in JSON."""
 KEY = 1024
 """Characters of a key."""
 NAME = 1024
 """Characters of the name of a service, span, event, scope or metric: as many as the API takes to ask for one."""
-TOTAL = 65536
-"""Characters of all attributes of one item, or of all its events, or links."""
+TOTAL = 16384
+"""Bytes of all attributes of one item, or of all its events, or links. DuckDB reads and writes 2048 rows at once: with
+longer ones its memory would not do, and then neither questions nor the store."""
 DEPTH = 8
 """Of lists and maps in each other."""
 _PLAIN = 16
 """What a number, and whatever else is small, counts for in TOTAL."""
+_ESCAPE = 6
+"""Bytes that a character may take."""
 
 Value: TypeAlias = "str | bool | int | float | list[Value] | dict[str, Value] | None"
 
@@ -48,7 +51,7 @@ class Attributes:
         self._room = TOTAL
 
     def begin(self) -> None:
-        """What follows is one column of one item: together it may have TOTAL characters."""
+        """What follows is one column of one item: together it may have TOTAL bytes."""
         self._room = TOTAL
 
     def pairs(self, attributes: Iterable[KeyValue], depth: int = DEPTH) -> dict[str, Value]:
@@ -121,11 +124,21 @@ class Attributes:
     def _cut(self, text: str, cut: bool = False) -> str:
         """As much of the text as there is room for. cut: it has been shortened before."""
         most = max(min(TEXT, self._room), 0)
-        self._room -= min(len(text), most)
-        if len(text) <= most and not cut:
+        if len(text) * _ESCAPE <= most or (len(text) <= most and text.isascii() and text.isprintable()):
+            self._room -= len(text)
+            self.left_out += cut
+            return text
+        size = _written(text[: most + 1])
+        if len(text) <= most and size <= most:
+            self._room -= size
+            self.left_out += cut
             return text
         self.left_out += 1
-        return text[:most]
+        text = text[: most * min(len(text), most + 1) // size]
+        if _written(text) > most:
+            text = text[: most // _ESCAPE]
+        self._room -= _written(text)
+        return text
 
 
 def number(value: float) -> float | str:
@@ -149,3 +162,8 @@ def as_json(value: Value) -> str:
     '{"server.port":8080}'
     """
     return _ENCODE(value)
+
+
+def _written(text: str) -> int:
+    """Bytes of the text in JSON, without its quotes."""
+    return len(_ENCODE(text).encode("utf-8", "replace")) - 2

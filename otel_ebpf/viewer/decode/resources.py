@@ -49,7 +49,9 @@ class Resources:
         service = pairs.get("service.name")
         text = as_json(dict(sorted(pairs.items())))
         number = int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big")
-        found = Resource(number, self._attributes.name(str(service)) if service else UNKNOWN, text)
+        # in one line, as a part of a path can be asked for
+        name = self._attributes.name(str(service)).replace("\n", " ") if service else UNKNOWN
+        found = Resource(number, name, text)
         if len(key) > _LONG:
             return found
         if len(self._known) >= REMEMBERED:
