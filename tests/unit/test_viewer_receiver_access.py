@@ -259,3 +259,18 @@ def _tls_code(it: Served, certificates: Certificates, *metadata: tuple[str, str]
             assert isinstance(error, grpc.Call)
             return error.code()
         return grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize(
+    ("site", "mode", "status"),
+    [
+        ("cross-site", "cors", 403),
+        ("cross-site", "no-cors", 403),
+        ("cross-site", "navigate", 200),
+        ("same-origin", "cors", 200),
+        ("none", "navigate", 200),
+    ],
+)
+def test_a_page_of_another_site_may_link_here_but_not_ask(site: str, mode: str, status: int, loopback: Served) -> None:
+    headers = {"sec-fetch-site": site, "sec-fetch-mode": mode}
+    assert httpx.get(loopback.servers.page_url, headers=headers).status_code == status

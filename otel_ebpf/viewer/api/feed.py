@@ -13,7 +13,7 @@ from threading import Lock
 from otel_ebpf.viewer.api.sources import Busy, Row
 
 LISTENERS = 32
-QUEUED_ROWS = 20_000
+QUEUED_ROWS = 5000
 
 
 class Feed:

@@ -109,7 +109,7 @@ class PageAccess:
                 event = {**event, "headers": [*event.get("headers", ()), *SECURITY_HEADERS]}
             await send(event)
 
-        error = _refusal(scope, self._door)
+        error = _of_another_site(scope) or _refusal(scope, self._door)
         if isinstance(error, Stranger):
             query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
             tokens = [value for key, value in query if key == "token"]
@@ -143,6 +143,15 @@ class PageAccess:
             (b"cache-control", b"no-store"),
         )
         await answer(send, 303, "text/plain", b"", headers)
+
+
+def _of_another_site(scope: Scope) -> Unsupported | None:
+    """A page of somebody else's asks: it could not read the answers, but take our time, and listeners' places.
+
+    Source: W3C, "Fetch Metadata Request Headers". Links that a person follows are of mode navigate.
+    """
+    foreign = header(scope, b"sec-fetch-site") == b"cross-site" and header(scope, b"sec-fetch-mode") != b"navigate"
+    return Unsupported("pages of other sites may not ask here", 403) if foreign else None
 
 
 def _refusal(scope: Scope, door: Door) -> Stranger | Unsupported | None:

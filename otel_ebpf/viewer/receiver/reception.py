@@ -69,7 +69,7 @@ class Stranger(OtelEbpfError):
 
 
 class Unsupported(OtelEbpfError):
-    """404, 405, 415, 421, UNIMPLEMENTED: not a request of the kind that is served here.
+    """403, 404, 405, 415, 421, UNIMPLEMENTED: not a request of the kind that is served here.
 
     status: the HTTP status. headers: what its RFC wants to be said along.
     """
