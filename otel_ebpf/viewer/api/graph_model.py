@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from otel_ebpf.viewer.api.quantiles import BUCKETS
 
-EDGES = 20_000
+EDGES = 5000
 """Of one graph."""
 
 
