@@ -64,6 +64,7 @@ export function MapView() {
 
   return (
     <div class="map">
+      <h1 class="visually-hidden">Service map</h1>
       <div class="map-main">
         <div class="map-bar">
           <input class="field" type="search" placeholder="Find a node" aria-label="Find a node" value={text}
