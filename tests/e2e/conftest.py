@@ -1,12 +1,15 @@
-"""Fixtures of the tests that look at the kernel side by itself."""
+"""Fixtures of the tests that look at the kernel side by itself, and of those that look at the page in a browser."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser
 
+from tests.browser import chromium
 from tests.e2e.capture import Capture, watching
+from tests.page_world import Shop, shop
 
 
 @pytest.fixture(scope="module", params=["storage", "hash"])
@@ -21,3 +24,17 @@ def capture(front: Capture) -> Capture:
     """The same, for one test."""
     front.begin()
     return front
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; each test opens tabs of its own (`tests.browser.tab`)."""
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """A viewer that holds the shop's traces; tests may add to them."""
+    with shop(tmp_path_factory.mktemp("shop")) as filled:
+        yield filled
