@@ -113,6 +113,7 @@ def store_of(folder: Path, spans: int = SPANS) -> None:
     cursor.register("signs", table(columns, [(number, *words(one)) for number, one in enumerate(paths)]))
     for first in range(0, spans, part):
         cursor.execute(_SPANS, [now - spans * step, step, first, first + part])
+        database.checkpoint()
     for sql in _SUMS:
         cursor.execute(sql.replace("$now", str(now - now % 10**10)))
     database.close()

@@ -182,6 +182,7 @@ class Ingest:
             self._look_at_disk()
             if requests:
                 self._store(requests)
+                self._guarded(self._database.tidy)
                 pending = True
             now = time.monotonic()
             if pending and (now >= join_due or self._closing):

@@ -304,7 +304,7 @@ def test_a_disk_that_is_full_all_the_same_loses_nothing_that_is_stored(tmp_path:
         assert again.rows("SELECT count(*)::INT AS n FROM spans") == [{"n": stored}]
         again.close()
     finally:
-        subprocess.run(["umount", folder], check=True)
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def test_an_empty_request_is_fine(ingest: Ingest) -> None:

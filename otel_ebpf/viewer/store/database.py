@@ -22,6 +22,8 @@ VERSION = 1
 """Of the schema. A change of schema.sql is a new one."""
 SECONDS = 10.0
 """The longest that a question may take."""
+LOG = 16 << 20
+"""Bytes of the log from which on it is written into the file."""
 _MEMORY = "128MB"
 """For DuckDB's own buffers; what needs more goes through a file beside the store."""
 
@@ -55,6 +57,8 @@ class Database:
             "memory_limit": _MEMORY,
             "threads": 2,
             "autoinstall_known_extensions": False,
+            # Not within a COMMIT: one that is on disk could then fail, and what it holds would be sent again.
+            "checkpoint_threshold": "1TB",
         }
         try:
             connection = duckdb.connect(self.path, config=settings)
@@ -148,11 +152,22 @@ class Database:
     def bytes(self) -> int:
         """Bytes of the file that hold data, and of its log."""
         size = self.rows("SELECT used_blocks * block_size AS used FROM pragma_database_size()")[0]["used"]
-        log = self.path.with_name(self.path.name + ".wal")
+        return int(str(size)) + self._log_bytes()
+
+    def _log_bytes(self) -> int:
         try:
-            return int(str(size)) + log.stat().st_size
+            return self.path.with_name(self.path.name + ".wal").stat().st_size
         except FileNotFoundError:
-            return int(str(size))
+            return 0
+
+    def tidy(self) -> None:
+        """Write the log into the file, when that is long: it takes several times the room, and time at a start."""
+        if self._log_bytes() > LOG:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Write the log into the file."""
+        self.cursor().execute("CHECKPOINT")
 
     def reopen(self) -> None:
         """After an error that DuckDB takes for the end of the database (a full disk): what was committed is there."""

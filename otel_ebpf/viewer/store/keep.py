@@ -60,7 +60,7 @@ class Keeper:
         """Which part of the store is more than it may be; 0.0: none."""
         if self.database.bytes() <= self.size:
             return 0.0
-        self.database.cursor().execute("CHECKPOINT")  # its log takes several times the room
+        self.database.checkpoint()  # its log takes several times the room
         return max(1 - self.size / max(self.database.bytes(), 1), 0.0)
 
     def _gather(self, now: int) -> None:
@@ -107,4 +107,4 @@ class Keeper:
                 cursor.execute(f"DELETE FROM {name} WHERE {column} < ?", [cut])
             used = " UNION ".join(f"SELECT DISTINCT resource FROM {name}" for name in _STORED)
             cursor.execute(f"DELETE FROM resources WHERE id NOT IN ({used})")
-        self.database.cursor().execute("CHECKPOINT")
+        self.database.checkpoint()
