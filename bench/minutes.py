@@ -8,15 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-from playwright.sync_api import Page, sync_playwright
 
 from bench.processes import cpu_seconds, rss_mb
 from bench.table import Row, Spread
-from tests.processes import descendants, end_process, free_port, program, wait_until
+from tests.browser import browser
+from tests.processes import descendants, end_process, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTLE_S = 15
@@ -28,19 +25,6 @@ def rows(quick: bool) -> list[Row]:
     if not quick:
         table += _clone_row(cached=False)
     return [*table, *_idle_rows(20 if quick else 60)]
-
-
-@contextmanager
-def browser() -> Iterator[Page]:
-    """A page of the system's Chromium."""
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=program("chromium", "chromium"), args=["--no-sandbox", "--disable-background-networking"]
-        )
-        try:
-            yield chromium.new_page(viewport={"width": 1440, "height": 900})
-        finally:
-            chromium.close()
 
 
 def _clone_row(*, cached: bool) -> list[Row]:
