@@ -16,6 +16,7 @@ struct record_small schema_small;
 struct record_large schema_large;
 struct connection schema_connection;
 struct process_event schema_process;
+struct server_name schema_server_name;
 struct query schema_query;
 struct query_key schema_query_key;
 enum loss schema_loss;

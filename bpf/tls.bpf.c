@@ -1,5 +1,6 @@
 /* Plaintext that goes through SSL_read and SSL_write (and their _ex forms) of a dynamically linked OpenSSL 1.1 or 3.x:
- * the same exchanges as on plain sockets. Entry notes the buffer, return knows how much of it was moved. */
+ * the same exchanges as on plain sockets. Entry notes the buffer, return knows how much of it was moved. And the name of
+ * the server that a client asks for: SSL_set_tlsext_host_name is a macro, SSL_ctrl(ssl, 55, 0, name). */
 #include "tls.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -84,6 +85,7 @@ static __always_inline int leave(long returned, bool send, bool ex, bool storage
 		return 0;
 	}
 	t->tls_conn = 0;
+	tell_name(tls, m.now);
 	if (tls->c.phase != REQUEST)
 		follow_socket(&tls->c);
 	on_message(&tls->c, &tls->p, t, &m, storage);
@@ -101,6 +103,40 @@ static __always_inline int shake(u64 ssl, bool storage)
 		return 0;
 	if (find_tls(&key, true) && bind_tls(&key, t->tls_conn))
 		t->tls_conn = 0;
+	return 0;
+}
+
+enum { SET_TLSEXT_HOSTNAME = 55 }; /* SSL_CTRL_SET_TLSEXT_HOSTNAME of openssl/tls1.h, the same in all versions */
+static __always_inline int enter_control(u64 ssl, u32 command, u64 name, bool storage)
+{
+	if (bpf_get_current_pid_tgid() >> 32 == config.agent)
+		return 0;
+	struct thread *t = command == SET_TLSEXT_HOSTNAME ? this_thread(storage) : known_thread(storage);
+	if (!t)
+		return 0;
+	t->naming = command == SET_TLSEXT_HOSTNAME ? ssl : 0;
+	t->naming_from = name;
+	return 0;
+}
+
+/* The library has taken the name, or refused it; having read it, it is there to be read. */
+static __always_inline int leave_control(long returned, bool storage)
+{
+	struct tls_key key = { 0, bpf_get_current_pid_tgid() >> 32 };
+	struct thread *t = known_thread(storage);
+
+	if (!t || !t->naming)
+		return 0;
+	key.ssl = t->naming;
+	t->naming = 0;
+	struct tls_conn *tls = returned == 1 ? find_tls(&key, true) : 0;
+	if (!tls)
+		return 0;
+	tls->t_told = 0;
+	tls->asked.name[0] = 0;
+	if (t->naming_from &&
+	    bpf_probe_read_user_str(tls->asked.name, sizeof(tls->asked.name), (void *)t->naming_from) < 0)
+		lose(LOSS_NAME_FAULT);
 	return 0;
 }
 
@@ -162,6 +198,8 @@ PROGRAM("uretprobe", tls_write, leave((int)RETURNED(ctx), true, false, storage))
 PROGRAM("uretprobe", tls_read_ex, leave((int)RETURNED(ctx), false, true, storage))
 PROGRAM("uretprobe", tls_write_ex, leave((int)RETURNED(ctx), true, true, storage))
 PROGRAM("uprobe", tls_handshake, shake(ARGUMENT(ctx, 1), storage))
+PROGRAM("uprobe", tls_control, enter_control(ARGUMENT(ctx, 1), ARGUMENT(ctx, 2), ARGUMENT(ctx, 4), storage))
+PROGRAM("uretprobe", tls_controlled, leave_control(RETURNED(ctx), storage))
 PROGRAM("uprobe", tls_free, release(ARGUMENT(ctx, 1), storage))
 
 SEC("iter/bpf_map_elem")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from otel_ebpf.capture.connections import Connections
 from otel_ebpf.capture.endpoints import Endpoints
 from otel_ebpf.capture.live import IDLE_NS, Drain
+from otel_ebpf.capture.servernames import ServerNames
 from otel_ebpf.combinations import Combinations
 from otel_ebpf.config import Config
 from otel_ebpf.config.otlp import Signal
@@ -103,7 +104,8 @@ class Pipeline:
         self.shapes = Intern[Fields](SHAPES)
         self.resource_table = Intern[Resource](RESOURCES)
         self.peers, aliases = PeerNames(Dns().answers), Aliases(config.peers.aliases)
-        self.endpoints = Endpoints(self.connections, names=self.peers, aliases=aliases)
+        self.server_names = ServerNames()
+        self.endpoints = Endpoints(self.connections, names=self.peers, aliases=aliases, servers=self.server_names)
         options = Options(config.redact.enabled, config.http.routes, config.redact.parameters)
         listeners = {Dns.name: self.peers.hear} if config.peers.dns else {}
         self.engine = Engine(self.connections, self.shapes, options, listeners=listeners)
@@ -152,11 +154,14 @@ class Pipeline:
         if now - self._forgotten > 10**10:
             self._forgotten = now
             self.connections.forget(now)
+            self.server_names.forget(now)
         if not drain and not self.assembler.counters.held:
             self.graph.expire(now)
             self._show(Spans.empty(), clock_offset())
             return
         self.connections.update(drain.connections, now)
+        if drain.server_names is not None:
+            self.endpoints.learn(drain.server_names, now)
         self.resources.update(drain.processes)
         if len(drain.processes):
             self.assembler.processes.forget(drain.processes["tgid"])
@@ -257,7 +262,10 @@ class Pipeline:
         if self.filter.has_ports:
             kept &= ~self.filter.reaching(self.connections.table, rows)
         if last.any():
-            self.connections.close(rows[last])
+            gone = rows[last & (rows >= 0)]
+            if self.server_names:
+                self.server_names.close(self.connections.table["id"][gone].tolist())
+            self.connections.close(gone)
         return kept
 
     def _server_ports(self, spans: Spans, rows: NDArray[np.int32]) -> NDArray[np.uint16]:

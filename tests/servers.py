@@ -127,11 +127,17 @@ def make_certificate(certificate: Path, key: Path) -> None:
 
 
 @contextmanager
-def redis(*, unix: bool = False) -> Iterator[Server]:
-    """redis-server without persistence."""
+def redis(*, unix: bool = False, tls: bool = False) -> Iterator[Server]:
+    """redis-server without persistence. tls: it speaks nothing else, with a certificate made for localhost."""
     with scratch() as folder:
         port, path = free_port(), folder / "redis.sock"
-        command = [program("redis-server", "redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+        command = [program("redis-server", "redis-server"), "--tls-port" if tls else "--port", str(port)]
+        command += ["--bind", "127.0.0.1", "--save", ""]
+        if tls:
+            certificate, key = folder / "cert.pem", folder / "key.pem"
+            make_certificate(certificate, key)
+            command += ["--port", "0", "--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
+            command += ["--tls-auth-clients", "no", "--tls-ca-cert-file", str(certificate)]
         if unix:
             command += ["--unixsocket", str(path), "--unixsocketperm", "777"]
         with running(command, answers(port), log=folder / "log") as process:
@@ -139,8 +145,11 @@ def redis(*, unix: bool = False) -> Iterator[Server]:
 
 
 @contextmanager
-def postgresql() -> Iterator[Server]:
-    """PostgreSQL on TCP and on a unix socket (psql -h DIR takes `socket.parent`), role and database `postgres`."""
+def postgresql(*, tls: bool = False) -> Iterator[Server]:
+    """PostgreSQL on TCP and on a unix socket (psql -h DIR takes `socket.parent`), role and database `postgres`.
+
+    tls: who asks for TLS gets it, with a certificate made for localhost.
+    """
     with scratch("postgres") as folder:
         programs = _newest_postgresql()
         data, port = folder / "data", free_port()
@@ -151,6 +160,13 @@ def postgresql() -> Iterator[Server]:
         _from_cache(f"postgresql-{programs.parent.name}", data, make, "postgres")
         command = [str(programs / "postgres"), "-D", str(data), "-p", str(port), "-k", str(folder), "-F"]
         command += ["-c", "listen_addresses=127.0.0.1"]
+        if tls:
+            certificate, key = folder / "cert.pem", folder / "key.pem"
+            make_certificate(certificate, key)
+            for path in (certificate, key):
+                shutil.chown(path, "postgres", "postgres")
+            key.chmod(0o600)
+            command += ["-c", "ssl=on", "-c", f"ssl_cert_file={certificate}", "-c", f"ssl_key_file={key}"]
         psql = program("psql", "postgresql-client")
         ready = succeeds(psql, "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", "-c", "select")
         # SIGQUIT: immediate shutdown, nothing here is worth a checkpoint.

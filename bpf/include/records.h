@@ -84,6 +84,14 @@ struct connection {
 	char comm[16];
 };
 
+enum { SERVER_NAME_MOST = 256 };
+/* By which name a TLS client asked for its server (SNI, RFC 6066 §3). Sent before the connection's first exchange in
+ * plaintext, and once a minute while there are more, as the connection is. */
+struct server_name {
+	unsigned long long conn; /* connection.id of the client's end */
+	char name[SERVER_NAME_MOST];
+};
+
 enum process_event_kind { PROCESS_EXEC = 1, PROCESS_EXIT = 2 };
 
 struct process_event {
@@ -106,6 +114,8 @@ enum loss {
 	LOSS_TLS_STATE_FULL,
 	LOSS_NO_THREAD_STATE,  /* no memory for a thread's state: its messages have no payload and no cause */
 	LOSS_QUERY_TABLE_FULL, /* a DNS question that could not be remembered */
+	LOSS_RING_FULL_NAME,   /* the name that a TLS client asked for; tried again at its next message */
+	LOSS_NAME_FAULT,       /* such a name that could not be read */
 	LOSS_KINDS,
 };
 

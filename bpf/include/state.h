@@ -92,6 +92,8 @@ struct thread {
 	u64 ssl_moved;           /* address of the size_t in which an _ex call says how much it moved */
 	u64 tls_conn;    /* connection whose TLS records this thread received last, till a call of the library */
 	u64 tls_written; /* SSL* that has written and whose socket is not known */
+	u64 naming;      /* SSL* that is being told its server's name, 0 outside of that call */
+	u64 naming_from; /* where that name lies */
 	u32 vector_at;   /* next message in it */
 	u32 vector_events;
 	u32 events; /* messages moved so far, on any socket */
@@ -135,6 +137,7 @@ RING(exchanges_small, 8 << 20);
 RING(exchanges_large, 4 << 20);
 RING(connections, 1 << 19);
 RING(processes, 1 << 17);
+RING(server_names, 1 << 16);
 
 enum stat {
 	STAT_BEGUN, /* exchanges: begun = ended + encrypted + those in progress */

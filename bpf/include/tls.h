@@ -18,7 +18,7 @@ struct tls_key {
 struct tls_socket {
 	struct connection k;
 	struct tls_key bound; /* to this library connection; ssl 0: not yet */
-	u32 n; /* exchanges in plain text before */
+	u32 n;                /* exchanges in plain text before */
 	u8 client;
 	u8 epoll;
 };
@@ -27,10 +27,25 @@ struct tls_socket {
 struct tls_conn {
 	struct conn c; /* c.k.id 0: not bound */
 	struct payload p;
+	struct server_name asked; /* name[0] 0: for none */
+	u64 t_told;               /* when user space was told of it, 0: not yet */
 };
 
 TABLE(tls_sockets, u64, struct tls_socket, 32768);
 TABLE(tls_conns, struct tls_key, struct tls_conn, 16384);
+
+/* Before the exchange that it is for; again as often as the connection is announced. Apart, as both sides call it. */
+static __noinline int tell_name(struct tls_conn *tls, u64 now)
+{
+	if (!tls->asked.name[0] || !tls->c.k.id || (tls->t_told && now < tls->t_told + config.announce_ns))
+		return 0;
+	tls->asked.conn = tls->c.k.id;
+	if (bpf_ringbuf_output(&server_names, &tls->asked, sizeof(tls->asked), wakeup(&server_names, now >> 10)))
+		lose(LOSS_RING_FULL_NAME);
+	else
+		tls->t_told = now;
+	return 0;
+}
 
 static __always_inline bool bind_tls(const struct tls_key *key, u64 id)
 {
@@ -45,6 +60,7 @@ static __always_inline bool bind_tls(const struct tls_key *key, u64 id)
 	tls->c.epoll = s->epoll;
 	tls->c.changed = 1;
 	tls->c.n += s->n; /* one connection, one sequence of spans */
+	tell_name(tls, bpf_ktime_get_ns());
 	if (tls->c.phase == IDLE)
 		return true;
 	/* Its first request was written before the socket was known. */

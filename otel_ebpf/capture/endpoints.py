@@ -1,8 +1,8 @@
 """The addresses of a connection as attributes, made once per connection and kind of end.
 
 Names: OpenTelemetry semantic conventions, registry groups `server`, `client`, `network`, `service.peer`. A client calls
-its server by the name that it asked for, where the DNS answer was seen (resource/peers.py): that is `server.address`
-then, and `network.peer.address` is the address.
+its server by the name that it asked for: the server itself, on this very connection, by TLS (capture/servernames.py);
+else DNS (resource/peers.py). That is `server.address` then, and `network.peer.address` is the address.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.capture.connections import Connections
+from otel_ebpf.capture.servernames import ServerNames
 from otel_ebpf.heap import distinct
 from otel_ebpf.model import Attributes, Endpoint, Intern, Kind
 from otel_ebpf.protocols.memo import hash_rows
@@ -33,7 +34,7 @@ class Endpoints:
     """Fills the columns `endpoint` and `peer_port` of a batch from its connections.
 
     table: Intern[Endpoint], shared with the encoder. Bounded: what was not asked for longest goes, and is made again.
-    names, aliases: of the peers; None: they have none.
+    names, servers, aliases: of the peers, by DNS, by TLS and by the user; None: they have none.
     """
 
     def __init__(
@@ -42,15 +43,24 @@ class Endpoints:
         limit: int = LIMIT,
         names: PeerNames | None = None,
         aliases: Aliases | None = None,
+        servers: ServerNames | None = None,
     ) -> None:
         self.table = Intern[Endpoint](limit)
         self._connections = connections
         self._names = names
+        self._servers = servers
         self._aliases = aliases or Aliases()
         self._by_address: dict[int, int] = {}
         self._address_of: dict[int, int] = {}
         """hash of addresses and name → id, and back: connections that are equal in these share their endpoint"""
         self.table.on_forget.append(self._forget)
+
+    def learn(self, records: NDArray[np.void], now: int) -> None:
+        """Clients asked for servers by name. What was said of their connections before keeps its endpoint."""
+        changed = self._servers.learn(records, now) if self._servers is not None else []
+        if changed:
+            rows = self._connections.rows(np.array(changed, np.uint64), now)
+            self._connections.endpoint[rows[rows >= 0]] = -1
 
     def ids(self, rows: NDArray[np.int32], kinds: NDArray[np.uint8]) -> NDArray[np.int32]:
         """(n,) endpoint of connection row `rows[i]` as an end of kind `kinds[i]`."""
@@ -93,10 +103,16 @@ class Endpoints:
 
     def _names_of(self, connections: NDArray[np.void], client: NDArray[np.bool_]) -> list[str] | None:
         """What each client end calls its server; None if nothing is known of anybody."""
-        if not self._names:
+        if not self._names and not self._servers:
             return None
         names = [""] * len(connections)
-        rows = (client & ((connections["flags"] & _MIDSTREAM) == 0)).nonzero()[0]
+        if self._servers:
+            for i in client.nonzero()[0].tolist():
+                names[i] = self._servers.find(int(connections["id"][i]))
+        if not self._names:
+            return names
+        unnamed = np.fromiter((not name for name in names), np.bool_, len(names))
+        rows = (client & unnamed & ((connections["flags"] & _MIDSTREAM) == 0)).nonzero()[0]
         some = connections[rows]
         remote, find = np.ascontiguousarray(some["remote"]).tobytes(), self._names.find
         for k, (i, tgid, opened) in enumerate(

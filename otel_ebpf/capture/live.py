@@ -51,6 +51,7 @@ class CaptureSettings:
 class Drain:
     """What was in the rings: exchanges by size class, and the announcements that concern them.
 
+    server_names: records of `struct server_name`; None: its source has none.
     swept: CLOCK_MONOTONIC ns; every exchange whose connection had been idle for IDLE_NS by then has been handed over.
     """
 
@@ -58,10 +59,12 @@ class Drain:
     connections: NDArray[np.void]
     processes: NDArray[np.void]
     swept: int
+    server_names: NDArray[np.void] | None = None
 
     def __bool__(self) -> bool:
         """Whether there was anything."""
-        return bool(len(self.connections) or len(self.processes) or any(map(len, self.exchanges)))
+        named = self.server_names is not None and len(self.server_names)
+        return bool(len(self.connections) or len(self.processes) or named or any(map(len, self.exchanges)))
 
 
 class LiveSource:
@@ -138,9 +141,14 @@ class LiveSource:
         }
         self._connections = Ring(maps["connections"].fd, maps["connections"].max_entries, btf.dtype("connection"))
         self._processes = Ring(maps["processes"].fd, maps["processes"].max_entries, btf.dtype("process_event"))
+        names = maps["server_names"]
+        self._server_names = Ring(names.fd, names.max_entries, btf.dtype("server_name"))
 
     def read(self, now: int) -> Drain:
-        """All that is there. Announcements are read last: they were written before the exchanges that need them."""
+        """All that is there. Announcements are read last: they were written before the exchanges that need them.
+
+        Names of servers are, too; one may be read before its connection is announced.
+        """
         if now - self._swept >= SWEEP_NS:
             self._swept = now
             counted = self.statistics()
@@ -163,7 +171,8 @@ class LiveSource:
         unanswered = self._expired_queries(now)
         if unanswered is not None:
             batches.append(unanswered)
-        return Drain(batches, self._connections.read(), self._processes.read(), self._swept)
+        announced = self._connections.read()
+        return Drain(batches, announced, self._processes.read(), self._swept, self._server_names.read())
 
     def statistics(self) -> dict[str, int]:
         """Counts of `enum stat`."""
@@ -177,13 +186,13 @@ class LiveSource:
 
     def rings(self) -> list[int]:
         """Descriptors that tell when a ring fills (edge-triggered): see `wakeup` in bpf/include/emit.h."""
-        names = (*(f"exchanges_{size}" for size in _SIZES), "connections", "processes")
+        names = (*(f"exchanges_{size}" for size in _SIZES), "connections", "processes", "server_names")
         return [self.object.maps[name].fd for name in names]
 
     def fills(self) -> dict[str, float]:
         """Part of each ring that is in use."""
         rings = {f"exchanges_{size}": ring for size, ring in self._rings.items()}
-        rings |= {"connections": self._connections, "processes": self._processes}
+        rings |= {"connections": self._connections, "processes": self._processes, "server_names": self._server_names}
         return {name: ring.fill for name, ring in rings.items()}
 
     def _attach_when_needed(self) -> None:

@@ -27,8 +27,11 @@ _PROBES: dict[str, tuple[str, str | None]] = {
     "SSL_write_ex": ("tls_enter_ex", "tls_write_ex"),
     "SSL_do_handshake": ("tls_handshake", None),
     "SSL_free": ("tls_free", None),
+    "SSL_ctrl": ("tls_control", "tls_controlled"),
 }
 """function → program at its entry, program at its return"""
+_FOR_NAMES = "SSL_ctrl"
+"""Without it servers have no names; all else is as it was."""
 
 
 class TlsSource:
@@ -82,22 +85,31 @@ class TlsSource:
         if file is None or file in self.libraries or file in self._refused:
             return
         offsets = elf.functions(path, _PROBES)
+        naming = offsets.pop(_FOR_NAMES, None)
         links: list[Link] = []
         try:
             for function, offset in offsets.items():
-                enter, leave = _PROBES[function]
-                links.append(self.object.attach_uprobe(f"{enter}_{self._front}", path, offset))
-                if leave:
-                    program = f"{leave}_{self._front}"
-                    links.append(self.object.attach_uprobe(program, path, offset, returns=True))
+                self._probe(path, function, offset, links)
         except KernelError as failure:
             self.failures[name] = str(failure)
-        if links and name not in self.failures:
-            self.libraries[file] = links
+        if not links or name in self.failures:
+            for link in links:
+                link.destroy()
+            self._refused.add(file)
             return
-        for link in links:
-            link.destroy()
-        self._refused.add(file)
+        self.libraries[file] = links
+        if naming is not None:
+            try:
+                self._probe(path, _FOR_NAMES, naming, links)
+            except KernelError as failure:
+                self.failures[f"{name} {_FOR_NAMES}"] = str(failure)
+
+    def _probe(self, path: str, function: str, offset: int, links: list[Link]) -> None:
+        """Attach to the function's entry, and to its return if there is a program for that; adds to `links`."""
+        enter, leave = _PROBES[function]
+        links.append(self.object.attach_uprobe(f"{enter}_{self._front}", path, offset))
+        if leave:
+            links.append(self.object.attach_uprobe(f"{leave}_{self._front}", path, offset, returns=True))
 
     def close(self) -> None:
         """Detach everything."""

@@ -75,6 +75,8 @@ def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:
         ("service_graph", "waiting_too_many", graph.hurried),
         ("service_graph", "too_many_addresses", graph.ends.unnamed),
         ("peers", "too_many_addresses", peers.forgotten),
+        ("peers", "too_many_server_names", pipeline.server_names.forgotten),
+        ("peers", "not_a_server_name", pipeline.server_names.refused),
     ):
         found.add("otel_ebpf.losses", count, where, reason)
     for stage, runs in dict(pipeline.stages.runs).items():

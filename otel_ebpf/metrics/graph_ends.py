@@ -5,9 +5,9 @@ The words are those of Grafana Tempo's metrics generator and of the Collector's 
 "virtual_node"; `client_db.system.name` and `server_db.system.name` as by their option `dimensions: [db.system.name]`.
 
 An end that was not seen is named by, in this order: the user's alias; the name by which the client addressed its server
-(HTTP's Host, or what it asked DNS for); the address. Nothing is concluded from ports. Where not even an address is
-known, as with unix sockets, and for clients beyond the `limit` of addresses, it gets the name that the two programs
-give to who left no trace: "user" for a client, "unknown" for a server.
+(HTTP's Host, what it asked for by TLS, what it asked DNS for); the address. Nothing is concluded from ports. Where not
+even an address is known, as with unix sockets, and for clients beyond the `limit` of addresses, it gets the name that
+the two programs give to who left no trace: "user" for a client, "unknown" for a server.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ PROCESSES, ADDRESSES, ALL_ADDRESSES = 1024, 1024, 16384
 NAMES = 4
 """Of one address: the latest ones."""
 
-_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
+HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
+"""In lower case and in ASCII, as IDNA writes all others (RFC 5890 §2.3.2.1): safe in any output."""
 _UNSAID = np.uint32(Flag.SERVER | Flag.UNANSWERED)
 _ANSWERS = slice(6, 8)
 """Octets of a DNS header in a datagram: ANCOUNT (RFC 1035 §4.1.1)."""
@@ -109,7 +110,7 @@ class PeerNames:
 
     def learn(self, tgid: int, name: str, address: str, *, seconds: int, at: int) -> None:
         """A process was given an address for a name at CLOCK_MONOTONIC ns `at`. What is no host's name is not one."""
-        if not _HOST_NAME.fullmatch(name):
+        if not HOST_NAME.fullmatch(name):
             return
         given = _Given(name, at, at + min(max(seconds * 10**9, LEAST_NS), MOST_NS))
         book = self._books.get(tgid)

@@ -93,7 +93,7 @@ def test_given_any_supported_machine_then_the_same_records_come_out(arch: str, t
     build_bpf.build(tmp_path, arch)
     here = Btf.of_object(build_bpf.IN_PLACE / "requests.bpf.o")
     there = Btf.of_object(tmp_path / "requests.bpf.o")
-    for record in ("record_head", "record_small", "record_large", "connection", "process_event"):
+    for record in ("record_head", "record_small", "record_large", "connection", "process_event", "server_name"):
         assert there.dtype(record) == here.dtype(record)
 
 

@@ -22,8 +22,8 @@ from tests.processes import program
 from tests.servers import Web, dnsmasq, nginx, redis
 from tests.sink import Sink
 
-EXPECTED_SPANS = 8
-"""HTTP, HTTPS, Redis, DNS; two ends each."""
+EXPECTED_SPANS = 10
+"""HTTP, HTTPS, Redis, the same by TLS, DNS; two ends each."""
 LIMIT_S = 60.0
 
 
@@ -43,13 +43,15 @@ def observe() -> dict[str, Any]:
         web: Web = stack.enter_context(nginx())
         secure: Web = stack.enter_context(nginx(tls=True))
         store = stack.enter_context(redis())
+        safe = stack.enter_context(redis(tls=True))
         names = stack.enter_context(dnsmasq({"www.test": "127.0.0.4"}))
-        ports = {"http": web.port, "https": secure.port, "redis": store.port, "dns": names.port}
+        ports = {"http": web.port, "https": secure.port, "redis": store.port, "rediss": safe.port, "dns": names.port}
         agent = stack.enter_context(running_agent(sink.endpoint))
         commands = [
             ("curl", "-sS", f"{web.url}/hello.txt"),
             ("curl", "-sS", "--http1.1", "--cacert", str(secure.certificate), f"{secure.url}/hello.txt"),
             ("redis-cli", "-p", str(store.port), "SET", "cart:17", "swordfish"),
+            ("redis-cli", "-p", str(safe.port), "--tls", "--insecure", "--sni", "safe.test", "SET", "cart:17", "trout"),
             ("dig", "@127.0.0.1", "-p", str(names.port), "+short", "www.test"),
         ]
         answers = [

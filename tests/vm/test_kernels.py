@@ -32,7 +32,7 @@ def test_every_kernel_yields_the_same_spans(kernel: str, tmp_path: Path) -> None
     found = _found_under(kernel, tmp_path)
     assert "error" not in found, f"{found['release']}: {found['error']}"
     assert kernel == RUNNING or found["release"].startswith(f"{kernel}.")
-    assert found["answers"] == ["hello\n", "hello\n", "OK\n", "127.0.0.4\n"]
+    assert found["answers"] == ["hello\n", "hello\n", "OK\n", "OK\n", "127.0.0.4\n"]
 
     spans = [SeenSpan(**span) for span in found["spans"]]
     by_end = {
@@ -44,11 +44,13 @@ def test_every_kernel_yields_the_same_spans(kernel: str, tmp_path: Path) -> None
     assert counts == dict.fromkeys(counts, 1), found["said"]
 
     one = {end: of[0] for end, of in by_end.items()}
-    for name in ("http", "https", "redis"):
+    for name in ("http", "https", "redis", "rediss"):
         assert_joined(one[name, "client"], one[name, "server"])
     assert one["http", "server"]["url.path"] == "/hello.txt"
     assert one["http", "client"]["http.response.status_code"] == 200
     assert one["https", "server"]["url.scheme"] == "https"
     assert one["redis", "client"]["db.operation.name"] == "SET"
+    assert one["redis", "client"]["server.address"] == "127.0.0.1"
+    assert one["rediss", "client"]["server.address"] == "safe.test"
     assert one["dns", "client"]["dns.question.name"] == "www.test"
     assert {one["http", "server"].service, one["redis", "server"].service} == {"nginx", "redis-server"}
