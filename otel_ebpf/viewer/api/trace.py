@@ -9,13 +9,15 @@ from otel_ebpf.viewer.api.ask import Ask, NotFound
 from otel_ebpf.viewer.api.gaps import gaps
 from otel_ebpf.viewer.api.logs import logs_of_trace
 from otel_ebpf.viewer.api.values import Row, attributes, listed, ms, span_id, text, trace_id, whole, within
-from otel_ebpf.viewer.api.window import Window
+from otel_ebpf.viewer.api.window import SECOND, Window
 from otel_ebpf.viewer.contract import Reader
 
 SPANS = 10_000
 """Of one trace, or of all that are asked for at once; what is more is counted as a gap."""
 BYTES = 64 << 20
 """Of the attributes, events and links of these."""
+TOLD_AFTER = 60 * SECOND
+"""Losses of a moment are told afterwards: agents report every 5 s to 60 s, and spans are refused when they come in."""
 _LOW = (1 << 64) - 1
 _SIZE = "strlen(spans.attributes) + coalesce(strlen(events), 0) + coalesce(strlen(links), 0)"
 # Only numbers are sorted: DuckDB could not hold as many texts as an answer can.
@@ -40,7 +42,7 @@ def trace(ask: Ask) -> Trace:
     if not rows:
         raise NotFound(f"trace {number:032x}: not found; it may be older than what is kept")
     window = Window(whole(rows[0]["start"]), max(whole(row["start"]) + whole(row["duration"]) for row in rows) + 1)
-    found = gaps(ask.reader, window)
+    found = gaps(ask.reader, Window(window.start, window.end + TOLD_AFTER))
     rest = whole(rows[0]["total"]) - len(rows)
     if rest:
         found.append(_rest(rest, len(rows), window))
