@@ -162,8 +162,10 @@ def main() -> int:
             check(arguments.check)
             print(f"  page: npm run {', '.join(arguments.check)}: ok")
         else:
+            fresh = up_to_date(arguments.output, fingerprint(sources()))
             built = build(arguments.output)
-            print(f"  page: {', '.join(f'{path.name} ({path.stat().st_size // 1024} KB)' for path in built)}")
+            if not fresh:
+                print(f"  page: {', '.join(f'{path.name} ({path.stat().st_size // 1024} KB)' for path in built)}")
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -212,6 +212,9 @@ def _explain(address: str, failure: OSError) -> Exception:
     if isinstance(failure, socket.gaierror) or failure.errno == errno.EADDRNOTAVAIL:
         reason = failure.strerror
         return ConfigError(f"admin.address: {address!r} is not an address of this host ({reason})")
-    return UnsupportedError(
-        f"admin address {address}: {failure.strerror}: choose another with --admin-address HOST:PORT, or none"
-    )
+    why = failure.strerror
+    if failure.errno == errno.EADDRINUSE:
+        from otel_ebpf.resource.ports import taken_by
+
+        why = f"taken by {taken_by(int(address.rpartition(':')[2]))}"
+    return UnsupportedError(f"admin address {address}: {why}: choose another with --admin-address HOST:PORT, or none")

@@ -53,7 +53,7 @@ def find() -> Programs:
         if missing:
             remedies.append(f"apt-get install --no-install-recommends {' '.join(missing)}")
         if packages:
-            remedies.append("pip install 'otel-ebpf[demo]'")
+            remedies.append("pip install 'psycopg[binary]' 'redis>=7.2'")
         absent = ", ".join([*missing, *(f"the Python package {name}" for name in packages)])
         raise UnsupportedError(f"demo: not installed: {absent}: `make demo` installs it, or `{'; '.join(remedies)}`")
     assert postgresql is not None

@@ -28,6 +28,8 @@ REQUEST_BYTES = 1_000_000
 LOG_INTERVAL = 30.0
 """Seconds between two log lines about the same trouble."""
 _LONGEST_COMPLAINT = 300
+RETRYING = "retrying"
+"""What is complained of while nothing is lost yet."""
 
 LONGEST_RETRY_AFTER = 300.0
 """Seconds: a receiver whose clock or mind is wrong must not silence a signal for years."""
@@ -120,7 +122,7 @@ class Sender:
                 statistics.queued_bytes += len(message.data)
                 self._changed.notify_all()
         if full:
-            self._complain(QUEUE_FULL, f"the queue is full: {message.items} items dropped")
+            self._complain(QUEUE_FULL, f"the queue is full: {_items(message.items)} dropped")
         return not full
 
     def hurry(self) -> None:
@@ -226,6 +228,7 @@ class Sender:
                 self._drop(REFUSED, message, answer.message)
                 return
             statistics.last_error = answer.message
+            self._complain(RETRYING, f"{answer.message}; trying again")
             delay = self._backoff.delay(attempt)
             if answer.retry_after is not None:
                 delay = max(delay, min(answer.retry_after, LONGEST_RETRY_AFTER))
@@ -255,7 +258,7 @@ class Sender:
             return
         self.statistics.dropped[reason] += message.items
         self.statistics.last_error = why
-        self._complain(reason, f"{message.items} items dropped: {why}")
+        self._complain(reason, f"{_items(message.items)} dropped: {why}")
 
     def _complain(self, reason: str, what: str) -> None:
         now = time.monotonic()
@@ -264,3 +267,7 @@ class Sender:
             # What the receiver says is a stranger's text: it must not move the cursor, nor fill the screen.
             shown = "".join(c if c.isprintable() else "?" for c in what[:_LONGEST_COMPLAINT])
             log.warning("otlp %s to %s: %s", self._settings.signal, self._settings.endpoint, shown)
+
+
+def _items(count: int) -> str:
+    return "1 item" if count == 1 else f"{count} items"

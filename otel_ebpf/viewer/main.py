@@ -48,6 +48,8 @@ def main(options: argparse.Namespace) -> int:
     viewer = Viewer(Path(options.store), int(age * 1e9), size, wanted)
     try:
         addresses = viewer.start()
+        for note in viewer.moved:
+            print(f"otel-ebpf: {note}", file=sys.stderr, flush=True)
         if options.announce:
             print(json.dumps(addresses), flush=True)
         else:
@@ -127,6 +129,11 @@ class Viewer:
         self._servers.start()
         at = self._servers.addresses
         return {"page": self._servers.page_url, "grpc": at.get("grpc", "none"), "http": at.get("http", "none")}
+
+    @property
+    def moved(self) -> list[str]:
+        """Which addresses were taken by somebody else, in sentences."""
+        return self._servers.moved
 
     def close(self) -> None:
         """Take no more, write what was taken, close the store."""

@@ -19,11 +19,12 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from otel_ebpf.errors import ConfigError, UnsupportedError
+from otel_ebpf.resource.ports import taken_by
 from otel_ebpf.viewer.listening import Listening, host_port, places
 from otel_ebpf.viewer.receiver.access import Door, OtlpAccess, PageAccess
 from otel_ebpf.viewer.receiver.asgi import App
 from otel_ebpf.viewer.receiver.reception import Reception
-from otel_ebpf.viewer.sockets import bind, taken_by
+from otel_ebpf.viewer.sockets import bind
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -40,7 +41,7 @@ _LAST_S = 0.5
 class Servers:
     """What listens.
 
-    addresses: where, as HOST:PORT, by "page", "grpc", "http"; filled by `start`.
+    addresses: where, as HOST:PORT, by "page", "grpc", "http"; moved: what was taken, in sentences. Filled by `start`.
     """
 
     def __init__(self, listening: Listening, reception: Reception, page: App) -> None:
@@ -49,6 +50,7 @@ class Servers:
         ConfigError: an address is wrong, or would be open to strangers; a certificate cannot be used.
         """
         self.addresses: dict[str, str] = {}
+        self.moved: list[str] = []
         self._listening, self._reception, self._page = listening, reception, page
         self._places = places(listening)
         self._tls = _Tls(listening) if listening.tls_cert else None
@@ -80,6 +82,11 @@ class Servers:
             for name, listener in bound.items():
                 address = listener.getsockname()
                 self.addresses[name] = host_port(address[0], address[1])
+                place = self._places[name]
+                if place.port not in (0, address[1]):
+                    self.moved.append(
+                        f"{place.text} is taken by {taken_by(place.port)}: {self.addresses[name]} instead"
+                    )
             self._thread.start()
             self._call(self._start(bound)).result()
         except BaseException:

@@ -98,7 +98,8 @@ class Database:
         holder = re.search(r"\(PID (\d+)\)", said)
         if "lock" in said.lower():
             by = f" (pid {holder[1]})" if holder else ""
-            return f"store {self.path}: in use by another viewer{by}: stop it, or choose another folder with --store"
+            another = "choose another folder (view --store, run --set viewer.store=)"
+            return f"store {self.path}: in use by another viewer{by}: stop it, or {another}"
         if "newer" in said.lower() or "storage version" in said.lower():
             return f"store {self.path}: written by a newer DuckDB: choose another folder, or move the file away"
         return f"store {self.path}: cannot be opened ({said.splitlines()[0]}): move it away, or choose another folder"
