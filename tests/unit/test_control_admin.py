@@ -154,7 +154,8 @@ def test_a_failure_of_ours_costs_that_answer_alone(caplog: pytest.LogCaptureFixt
 
 
 def test_a_taken_port_is_one_line_with_the_remedy(admin: Admin) -> None:
-    said = rf"admin address 127.0.0.1:{port(admin)}: taken by \S+ \(pid {os.getpid()}\): choose another with --admin-address"
+    taken = rf"taken by \S+ \(pid {os.getpid()}\)"
+    said = rf"admin address 127.0.0.1:{port(admin)}: {taken}: choose another with --admin-address"
     with pytest.raises(UnsupportedError, match=said):
         Admin(f"127.0.0.1:{port(admin)}", Health(), statistics)
 
