@@ -11,7 +11,11 @@ from starlette.routing import BaseRoute, Route
 from otel_ebpf.errors import UnsupportedError
 
 FOLDER = Path(__file__).parent / "_page"
-VIEWS = ("/", "/map", "/services", "/service/{name:path}", "/traces", "/trace/{id}", "/live", "/agent")
+# The list's name with one thing's is what people type: the page takes both.
+VIEWS = (
+    *("/", "/map", "/services", "/service/{name:path}", "/services/{name:path}"),
+    *("/traces", "/trace/{id}", "/traces/{id}", "/live", "/agent"),
+)
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
 _FOREVER, _ANEW = "public, max-age=31536000, immutable", "no-cache"
 

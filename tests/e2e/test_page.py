@@ -26,7 +26,7 @@ def drawn(page: Page) -> None:
 
 def pin(page: Page) -> None:
     """Stop the window, so that what is looked at does not move."""
-    page.get_by_role("button", name="Live", exact=True).click()
+    page.get_by_role("button", name="Updating", exact=True).click()
     expect(page).to_have_url(PINNED)
 
 

@@ -174,7 +174,7 @@ def test_two_hundred_nodes_are_drawn(browser: Browser) -> None:
 def test_without_data_the_page_says_what_to_do(browser: Browser) -> None:
     with mock("empty") as address, opened(browser, f"{address}/map?start=-1h") as page:
         expect(page.get_by_text("No request seen in the last 1 hour")).to_be_visible()
-        expect(page.get_by_text("otel-ebpf demo")).to_be_visible()
+        expect(page.get_by_text("otel-ebpf run --otlp-endpoint").first).to_be_visible()
 
 
 def test_losses_and_a_full_disk_are_said_on_every_view(browser: Browser) -> None:
@@ -211,7 +211,7 @@ def test_a_cell_of_the_heat_map_leads_to_its_traces(browser: Browser, shop: str)
 
 def test_pausing_pins_the_window_in_the_address(browser: Browser, shop: str) -> None:
     with opened(browser, f"{shop}/services?start=-1h") as page:
-        page.get_by_role("button", name="Live").click()
+        page.get_by_role("button", name="Updating").click()
         expect(page).to_have_url(re.compile(r"start=\d{13}&end=\d{13}$"))
         page.get_by_role("button", name="Paused").click()
         expect(page).to_have_url(f"{shop}/services?start=-1h")

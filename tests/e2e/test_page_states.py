@@ -29,7 +29,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
 @pytest.mark.parametrize(
     ("view", "said", "to_do"),
     [
-        ("/map", "No request seen in the last 15 minutes", "otel-ebpf demo"),
+        ("/map", "No request seen in the last 15 minutes", "sudo otel-ebpf run --otlp-endpoint http://127.0.0.1:"),
         ("/services", "No request seen in the last 15 minutes", "Choose a longer window"),
         ("/traces", "No traces in this window", "The last 24 h"),
         ("/live", "Waiting for the first line", "as soon as an agent or an SDK sends"),
@@ -74,7 +74,8 @@ def test_losses_are_said_in_every_view_whose_data_has_gaps(browser: Browser, ful
             expect(losses).to_have_count(1)
             # Of a trace it is known only what was lost between the two reports that it lies between.
             lost = "602" if view.startswith("/trace/") else "1\u202f203"
-            expect(losses).to_contain_text(f"{lost} lost by an agent, kernel: the ring of exchanges was full")
+            expect(losses).to_contain_text(lost)
+            expect(losses).to_contain_text("the ring of exchanges was full")
             if view == "/agent":
                 card = page.get_by_role("region", name="Agent on beta")
                 assert LOST == 1203

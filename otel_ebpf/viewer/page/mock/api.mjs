@@ -22,7 +22,7 @@ function moment(text, otherwise, now) {
 export function answer(scenario, world, path, query, now = Date.now()) {
   const end = moment(query.get("end"), now, now);
   const start = moment(query.get("start"), end - 900_000, now);
-  const gaps = scenario === "gaps" ? [{ what: "exchanges", reason: "the ring of payloads was full", count: 1203, since: end - 90_000, until: end - 80_000 }] : [];
+  const gaps = scenario === "gaps" ? [{ what: "exchanges", reason: "the ring of payloads was full", says: "", count: 1203, since: end - 90_000, until: end - 80_000 }] : [];
   const [head, ...rest] = path.split("/").map(decodeURIComponent);
   const windowed = { start, end, gaps };
   const answers = {
@@ -114,10 +114,11 @@ function metric(name, start, end) {
 
 function agent(now, scenario) {
   const gaps = scenario === "gaps";
-  return { host: "app-1", instance: "b7c1", version: "0.4.0", seen: now - (gaps ? 240_000 : 2000), spans_per_second: 312, exchanges: 281_331, cpu: 0.031, rss_bytes: 112e6,
+  return { host: "app-1", instance: "b7c1", version: "0.4.0", seen: now - (gaps ? 240_000 : 2000), spans_per_second: 312, exchanges: 281_331, seconds: 900, cpu: 0.031, rss_bytes: 112e6,
     ring_fill: [{ ring: "exchanges_large", ratio: gaps ? 0.97 : 0.12 }, { ring: "exchanges_small", ratio: gaps ? 0.8 : 0.04 }, { ring: "connections", ratio: 0.002 }, { ring: "processes", ratio: 0 }],
-    losses: gaps ? [["otel_ebpf.losses kernel", "ring_full_exchange", 1203, 1.3], ["otel_ebpf.losses export.traces", "queue_full", 512, 0.57], ["otel_ebpf.parse.failures", "unknown", 31, 0.034], ["otel_ebpf.losses tracing", "other_end_missing", 2, 0.002]]
+    losses: gaps ? [["otel_ebpf.losses kernel", "ring_full_exchange", 1203, 1.3], ["otel_ebpf.losses export.traces", "queue_full", 512, 0.57], ["otel_ebpf.losses tracing", "other_end_missing", 2, 0.002]]
       .map(([metric, reason, count, per_second]) => ({ metric, reason, count, per_second })) : [],
+    unread: gaps ? [{ metric: "otel_ebpf.parse.failures", reason: "unknown", count: 31, per_second: 0.034 }] : [], retried: [],
     failures: gaps ? [{ what: "uprobe SSL_read in /usr/lib/libssl.so.3", reason: "the file has no symbol SSL_read_ex", count: 1 }, { what: "on_exec", reason: "not attached", count: 2 }] : [],
     stages: [["decode", 0.011], ["link", 0.006], ["export", 0.004], ["poll", 0.002]].map(([stage, cpu]) => ({ stage, cpu })),
     programs: [["tcp_sendmsg", 0.004, 3100, 820], ["tcp_recvmsg", 0.003, 2900, 760], ["sched_process_exec", 0.00001, 0.2, 3100]].map(([program, cpu, runs_per_second, ns_per_run]) => ({ program, cpu, runs_per_second, ns_per_run })) };

@@ -3,8 +3,10 @@
 
 export interface Window { start: number; end: number }
 
-/** Something that the picture lacks: shown by every view whose data it touches. */
-export interface Gap { what: string; reason: string; count: number; since: number; until: number }
+/** Something that the picture lacks: shown by every view whose data it touches. reason: a code of the agent, or the
+ *  viewer's words; says: what this means for the picture, and what to do ("" where reason says it);
+ *  since, until: the reports between which it was lost. */
+export interface Gap { what: string; reason: string; says: string; count: number; since: number; until: number }
 
 /** GET /api/v1/status */
 export interface Status {
@@ -60,6 +62,8 @@ export interface Traces extends Window { traces: TraceSummary[]; complete: boole
 export interface TraceSummary {
   trace_id: string; start: number; duration: number; service: string; name: string; failed: boolean;
   spans: number; errors: number; services: { name: string; spans: number }[];
+  /** the earliest server or consumer span, if the root is a client or producer; null: it is not, or none is there */
+  entry: { service: string; name: string } | null;
   /** the span that the search found: the slowest of them */
   matched: { span_id: string; service: string; name: string; start: number; duration: number };
 }
@@ -97,13 +101,19 @@ export interface MetricSeries extends Window {
 /** GET /api/v1/agents?start&end: the agents that report here, by their own telemetry */
 export interface Agents extends Window { agents: Agent[] }
 export interface Agent {
-  host: string; instance: string; version: string; seen: number; spans_per_second: number; exchanges: number;
-  cpu: number | null;        // of one core
+  host: string; instance: string; version: string; seen: number;
+  /** between its first and its last report in the window (or just before it): exchanges, and everything per second or of
+   *  a core, is of this time, its start-up left out; 0 where there is one report only */
+  seconds: number;
+  spans_per_second: number; exchanges: number;
+  cpu: number | null;        // of one core; null: not known (yet)
   rss_bytes: number | null;
   ring_fill: { ring: string; ratio: number }[];
-  losses: { metric: string; reason: string; count: number; per_second: number }[];
+  losses: { metric: string; reason: string; count: number; per_second: number }[];     // count: all of the window
+  unread: { metric: string; reason: string; count: number; per_second: number }[];     // not lost: no protocol that it reads
+  retried: { metric: string; reason: string; count: number; per_second: number }[];    // exports that failed and are tried again
   failures: { what: string; reason: string; count: number }[];     // what could not be attached
-  stages: { stage: string; cpu: number }[];
+  stages: { stage: string; cpu: number }[];   // time by the clock, of one core: on a busy host more than its CPU time
   programs: { program: string; cpu: number; runs_per_second: number; ns_per_run: number }[];
 }
 

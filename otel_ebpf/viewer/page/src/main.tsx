@@ -17,10 +17,11 @@ import { TracesView } from "./views/traces";
 function View() {
   const [head = "map", name] = parts.value;
   if (head === "map") return <MapView />;
+  // Whoever types an address takes the list's name for the thing's: /services/shop is /service/shop.
+  if ((head === "service" || head === "services") && name !== undefined) return <ServiceView key={name} name={name} />;
   if (head === "services") return <ServicesView />;
-  if (head === "service" && name !== undefined) return <ServiceView key={name} name={name} />;
+  if ((head === "trace" || head === "traces") && name !== undefined) return <TraceView key={name} id={name} />;
   if (head === "traces") return <TracesView />;
-  if (head === "trace" && name !== undefined) return <TraceView key={name} id={name} />;
   if (head === "live") return <LiveView />;
   if (head === "agent") return <AgentView />;
   return <Empty title="There is no such view"><p><a href={href("/map")}>Go to the map</a></p></Empty>;

@@ -36,7 +36,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
         </nav>
         <div class="tools"><Window /><ThemeChoice /></div>
       </header>
-      <Problems gaps={!SHOW_THEIR_GAPS.has(head)} />
+      <Problems gaps={!SHOW_THEIR_GAPS.has(head)} agent={head !== "agent"} />
       <main id="content" tabIndex={-1}>{children}</main>
       <Tooltip />
     </>
@@ -60,7 +60,7 @@ function Window() {
       {custom && <Custom close={() => setCustom(false)} />}
       <button type="button" class="button" aria-pressed={live.value} onClick={live.value ? pause : resume}
         title={live.value ? "Stop here: the window is pinned, and a copied link shows the same" : "Follow the present"}>
-        <span class="pulse" aria-hidden="true" />{live.value ? "Live" : "Paused"}
+        <span class="pulse" aria-hidden="true" />{live.value ? "Updating" : "Paused"}
       </button>
       <button type="button" class="button icon" aria-label="Refresh" title="Refresh" onClick={refresh}>
         <svg width="14" height="14" viewBox="0 0 14 14" aria-hidden="true"><path d="M12 7a5 5 0 1 1-1.6-3.7M12 1v3H9" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round" /></svg>
@@ -108,7 +108,7 @@ function ThemeChoice() {
 const SHOW_THEIR_GAPS = new Set(["map", "services", "service", "traces", "trace"]);
 
 /** The viewer's own trouble: it does not answer, its disk is full, it lost data. */
-function Problems({ gaps }: { gaps: boolean }) {
+function Problems({ gaps, agent }: { gaps: boolean; agent: boolean }) {
   const { data, error } = useGet<Status>("status", {}, { poll: 5000, windowed: false });
   return (
     <>
@@ -118,7 +118,7 @@ function Problems({ gaps }: { gaps: boolean }) {
           <ul>{data.problems.map((text) => <li key={text}>{text}</li>)}</ul>
         </div>
       )}
-      {gaps && <Gaps gaps={data?.gaps} />}
+      {gaps && <Gaps gaps={data?.gaps} agent={agent} />}
     </>
   );
 }

@@ -5,12 +5,12 @@ import type { Agent } from "../api";
 import { ago, bytes, count, exact, percent, rate, span } from "../format";
 import { Chip } from "../ui/chip";
 import { Meter } from "./meter";
-import { placeWords, reasonWords, SILENT_MS } from "./words";
+import { type Loss, placeWords, reasonWords, SILENT_MS, sum } from "./words";
 
-export function AgentCard({ agent, start, end }: { agent: Agent; start: number; end: number }) {
+export function AgentCard({ agent, end }: { agent: Agent; end: number }) {
   const silent = end - agent.seen > SILENT_MS;
-  const lost = agent.losses.reduce((sum, loss) => sum + loss.count, 0);
-  const seconds = Math.max(1, (end - start) / 1000);
+  const { losses, unread, retried } = agent;
+  const lost = sum(losses);
   return (
     <section class="panel agent" aria-label={`Agent on ${agent.host}`}>
       <header class="agent-head">
@@ -24,17 +24,24 @@ export function AgentCard({ agent, start, end }: { agent: Agent; start: number; 
         <span class="muted agent-version">{agent.version && <>version {agent.version}</>}{agent.instance && <> · <span class="mono" title={agent.instance}>{agent.instance.slice(0, 12)}</span></>}</span>
       </header>
       <dl class="agent-figures">
-        <Figure title="Exchanges" hint={`mean; ${exact(agent.exchanges)} in ${span(end - start)}`}>{rate(agent.exchanges / seconds)}</Figure>
-        <Figure title="Spans" hint="before sampling">{rate(agent.spans_per_second)}</Figure>
+        <Figure title="Exchanges" hint={agent.seconds > 0 ? `mean; ${exact(agent.exchanges)} in ${span(agent.seconds * 1000)}` : "one report so far"}>{agent.seconds > 0 ? rate(agent.exchanges / agent.seconds) : "–"}</Figure>
+        <Figure title="Spans" hint="before sampling">{agent.seconds > 0 ? rate(agent.spans_per_second) : "–"}</Figure>
         <Figure title="CPU" hint="of one core">{agent.cpu === null ? "–" : percent(agent.cpu)}</Figure>
         <Figure title="Memory" hint="resident">{bytes(agent.rss_bytes)}</Figure>
         <Figure title="BPF programs" hint="of one core, in the kernel">{agent.programs.length ? percent(agent.programs.reduce((sum, program) => sum + program.cpu, 0)) : "–"}</Figure>
       </dl>
       <div class="agent-parts">
-        <Part title="Losses"><Losses agent={agent} /></Part>
+        <Part title="Losses"><Losses losses={losses} /></Part>
+        {unread.length > 0 && (
+          <Part title="Not understood">
+            <p class="muted">Seen, but in no protocol that the agent reads, or not as its protocol says: counted, and no spans are made of them.</p>
+            <Counts losses={unread} caption="What was not understood, by protocol" title="How" tone="" />
+          </Part>
+        )}
+        {retried.length > 0 && <Part title="Sending failed, tried again"><Counts losses={retried} caption="Failed exports, by error" title="What" tone="" /></Part>}
         <Part title="Not attached"><Failures agent={agent} /></Part>
         <Part title="Rings, filled">{agent.ring_fill.length ? agent.ring_fill.map((ring) => <Meter key={ring.ring} label={ring.ring} ratio={ring.ratio} />) : <p class="muted">Not told.</p>}</Part>
-        <Part title="Stages of the agent, CPU"><Stages agent={agent} /></Part>
+        <Part title="Stages of the agent, time by the clock"><Stages agent={agent} /></Part>
         <Part title="BPF programs, cost" wide><Programs agent={agent} /></Part>
       </div>
     </section>
@@ -49,17 +56,21 @@ function Part({ title, wide = false, children }: { title: string; wide?: boolean
   return <section class={wide ? "agent-part wide" : "agent-part"}><h3>{title}</h3>{children}</section>;
 }
 
-function Losses({ agent }: { agent: Agent }) {
-  if (agent.losses.length === 0) return <p class="good"><span class="ok" aria-hidden="true">●</span> Nothing lost in this window.</p>;
+function Losses({ losses }: { losses: readonly Loss[] }) {
+  if (losses.length === 0) return <p class="good"><span class="ok" aria-hidden="true">●</span> Nothing lost in this window.</p>;
+  return <Counts losses={losses} caption="Losses by place and reason" title="Where and why" tone="warn" />;
+}
+
+function Counts({ losses, caption, title, tone }: { losses: readonly Loss[]; caption: string; title: string; tone: "warn" | "" }) {
   return (
     <table class="plain">
-      <caption class="visually-hidden">Losses by place and reason</caption>
-      <thead><tr><th scope="col">Where and why</th><th scope="col" class="number">Lost</th><th scope="col" class="number">Rate</th></tr></thead>
+      <caption class="visually-hidden">{caption}</caption>
+      <thead><tr><th scope="col">{title}</th><th scope="col" class="number">{tone ? "Lost" : "Count"}</th><th scope="col" class="number">Rate</th></tr></thead>
       <tbody>
-        {agent.losses.map((loss) => (
+        {losses.map((loss) => (
           <tr key={`${loss.metric} ${loss.reason}`}>
             <th scope="row" title={`${loss.metric}: ${loss.reason}`}><span>{placeWords(loss.metric)}</span>: <span class="muted">{reasonWords(loss.metric, loss.reason)}</span></th>
-            <td class="number warn">{exact(loss.count)}</td><td class="number muted">{rate(loss.per_second)}</td>
+            <td class={`number ${tone}`}>{exact(loss.count)}</td><td class="number muted">{rate(loss.per_second)}</td>
           </tr>
         ))}
       </tbody>

@@ -14,6 +14,7 @@ export function Legend() {
         <dt><svg width="34" height="18"><path d="M0 9h34" class="stroke bad" stroke-dasharray="5 4" /><path d="M17 3l6 6-6 6-6-6z" class="fill bad" /></svg></dt><dd>5 % errors or more</dd>
         <dt><svg width="34" height="18"><path d="M0 9h34" class="stroke thin" stroke-dasharray="1 4" /></svg></dt><dd>no calls in this window</dd>
       </dl>
+      <p class="muted">4xx count as failed for the caller, not for the server (OpenTelemetry).</p>
     </details>
   );
 }

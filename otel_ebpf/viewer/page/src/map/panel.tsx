@@ -6,13 +6,13 @@ import type { Red, RedSeries, ServiceDetail, TraceSummary, Traces } from "../api
 import { useGet } from "../fetch";
 import { ago, count, duration, errorShare, percent, plural, rate } from "../format";
 import { RedPlots } from "../plot/red";
-import { Gaps } from "../ui/gaps";
 import { ErrorShare, HEALTH_WORDS, health, HealthMark } from "../ui/health";
 import { ErrorState, Loading } from "../ui/states";
 import { at, href, type Params } from "../url";
 import type { Graph, GraphEdge, GraphNode } from "./graph";
 import { kindOf, redWords } from "./words";
 
+const HTTP = /^(https?|)$/;
 const STEPS = 60;
 const SHOWN = 6;
 
@@ -59,7 +59,7 @@ export function Over({ params }: { params: Params }) {
   return (
     <section aria-label="Over time">
       <Loading shown={loading && !data} />
-      {data && <><Gaps gaps={data.gaps} inline /><RedPlots series={data} height={96} /></>}
+      {data && <RedPlots series={data} height={96} />}
     </section>
   );
 }
@@ -197,7 +197,7 @@ export function EdgePanel({ edge, graph, close, openNode }: { edge: GraphEdge; g
     <Side title={<>{name(edge.client)} <span class="faint" aria-label="calls">→</span> {name(edge.server)}</>} red={edge} close={close}
       kind={[edge.system, edge.connection_type.replace("_", " "), edge.members > 1 ? plural(edge.members, "edge") : ""].filter(Boolean).join(", ") || "calls"}>
       <Figures red={edge} atMost={edge.members > 1} />
-      <p class="muted">{count(edge.calls)} calls, {count(edge.failed)} failed ({percent(errorShare(edge))}) in this window.</p>
+      <p class="muted">{count(edge.calls)} calls, {count(edge.failed)} failed ({percent(errorShare(edge))}) in this window.{HTTP.test(edge.system) && edge.failed > 0 && " A 4xx counts as failed for the caller, not for the server (OpenTelemetry)."}</p>
       {single
         ? (
           <>

@@ -43,7 +43,9 @@ export function Table<Row>({ rows, columns, caption, rowKey, order, name = "sort
   dense?: boolean; selected?: (row: Row) => boolean; limit?: number;
 }) {
   const sort = param(name, order);
-  const shown = sorted(rows, columns, sort);
+  // Rows that are equal in what they are sorted by stand in an order that the next answer does not change.
+  const steady = [...rows].sort((one, other) => rowKey(one).localeCompare(rowKey(other)));
+  const shown = sorted(steady, columns, sort);
   const choose = (column: Column<Row>): void => {
     const largestFirst = column.number === true;
     const first = largestFirst ? `-${column.id}` : column.id;

@@ -4,16 +4,17 @@ import "../waterfall/waterfall.css";
 import "../agent/agent.css";
 import type { Agents, Status } from "../api";
 import { AgentCard } from "../agent/card";
+import { Start } from "../agent/start";
 import { Viewer } from "../agent/viewer";
+import { sum } from "../agent/words";
 import { useGet } from "../fetch";
 import { exact, plural } from "../format";
-import { Copy } from "../ui/copy";
 import { Empty, ErrorState, Loading } from "../ui/states";
 
 export function AgentView() {
   const agents = useGet<Agents>("agents", {}, { keep: true });
   const status = useGet<Status>("status", {}, { poll: 5000, windowed: false });
-  const lost = agents.data?.agents.reduce((sum, agent) => sum + agent.losses.reduce((all, loss) => all + loss.count, 0), 0) ?? 0;
+  const lost = agents.data?.agents.reduce((all, agent) => all + sum(agent.losses), 0) ?? 0;
   return (
     <div class="page agents">
       <div class="title">
@@ -28,7 +29,7 @@ export function AgentView() {
       {!agents.data
         ? agents.error ? <ErrorState error={agents.error} retry={agents.reload} /> : <Loading />
         : agents.data.agents.length === 0 ? <NoAgents status={status.data} />
-          : agents.data.agents.map((agent) => <AgentCard key={`${agent.host} ${agent.instance}`} agent={agent} start={agents.data?.start ?? 0} end={agents.data?.end ?? 0} />)}
+          : agents.data.agents.map((agent) => <AgentCard key={`${agent.host} ${agent.instance}`} agent={agent} end={agents.data?.end ?? 0} />)}
       {status.data ? <Viewer status={status.data} /> : status.error && <ErrorState error={status.error} retry={status.reload} />}
     </div>
   );
@@ -36,15 +37,13 @@ export function AgentView() {
 
 /** Data without an agent is that of SDKs; no data at all is the first minute. */
 function NoAgents({ status }: { status: Status | null }) {
-  const command = `sudo otel-ebpf run --otlp-endpoint http://${status?.listen.grpc || status?.listen.http || "127.0.0.1:4317"}`;
   return (
     <div class="panel">
       <Empty title="No agent reports in this window">
         <p>{status && status.store.spans > 0
           ? `The ${plural(status.store.spans, "span")} here came from OpenTelemetry SDKs or a Collector. These do not tell what they lost; an agent does.`
-          : "Nothing has come in yet."} Start an agent on a host to see all requests of its services, without changing them:</p>
-        <div class="command"><pre>{command}</pre><Copy text={command} label="Copy the command" /></div>
-        <p><code>otel-ebpf doctor</code> tells what the host allows.</p>
+          : "Nothing has come in yet."} An agent on a host sees all requests of its services, without changing them.</p>
+        <Start status={status} />
       </Empty>
     </div>
   );

@@ -1,6 +1,8 @@
 // /map?group=ATTRIBUTE&fold=GROUP&q=TEXT&node=ID | &from=ID&to=ID &as=table &at=X,Y,SCALE
 
 import { useMemo, useRef } from "preact/hooks";
+import { StartHere } from "../agent/start";
+import "../agent/agent.css";
 import type { ServiceMap } from "../api";
 import { useGet } from "../fetch";
 import { plural, spanWords } from "../format";
@@ -13,7 +15,7 @@ import type { View } from "../map/stage";
 import { nodeTitle } from "../map/scene";
 import { Gaps } from "../ui/gaps";
 import { Empty, ErrorState, Loading } from "../ui/states";
-import { param, place, setQuery } from "../url";
+import { href, param, place, setQuery } from "../url";
 import { bounds } from "../window";
 import "../map/map.css";
 
@@ -123,9 +125,8 @@ function Nothing() {
   const { start, end } = bounds();
   return (
     <Empty title={`No request seen in the last ${spanWords(end - start)}`}>
-      <p>Nothing has been sent here in this window. See the agent at work on this host with</p>
-      <pre>otel-ebpf demo</pre>
-      <p>or send traces of any OpenTelemetry SDK to this viewer's OTLP ports. If data should be here, look at <a href="/agent">Agent</a> for what was lost, or choose a longer window above.</p>
+      <p>Nothing has been sent here in this window. Choose a longer window above, look at <a href={href("/agent")}>Agent</a> for what was lost, or send data here:</p>
+      <StartHere />
     </Empty>
   );
 }

@@ -1,5 +1,7 @@
 // /services?q=TEXT&kind=KIND&sort=COLUMN
 
+import { StartHere } from "../agent/start";
+import "../agent/agent.css";
 import type { Service, Services } from "../api";
 import { useGet } from "../fetch";
 import { duration, errorShare, plural, rate, spanWords } from "../format";
@@ -19,7 +21,7 @@ const COLUMNS: Column<Service>[] = [
   { id: "name", title: "Name", value: (row) => row.name, cell: (row) => <a class="row" href={href(at("service", row.name))}><HealthMark red={row} /><span>{row.name}</span></a> },
   { id: "kind", title: "Kind", value: (row) => `${row.kind} ${row.system}`, cell: (row) => <span class="muted">{row.kind === "service" ? row.kind : row.system || row.kind}</span> },
   { id: "rate", title: "Rate", number: true, value: (row) => row.rate, cell: (row) => rate(row.rate), hint: "Requests that it served, a second" },
-  { id: "errors", title: "Errors", number: true, value: (row) => errorShare(row), cell: (row) => <ErrorShare red={row} />, hint: "Share of these that failed" },
+  { id: "errors", title: "Errors", number: true, value: (row) => errorShare(row), cell: (row) => <ErrorShare red={row} />, hint: "Share of these that failed. Of HTTP, 4xx count as failed for the caller, not for the server (OpenTelemetry)" },
   { id: "p50", title: "p50", number: true, value: (row) => row.p50, cell: (row) => duration(row.p50), hint: "Half of the requests took no longer" },
   { id: "p99", title: "p99", number: true, value: (row) => row.p99, cell: (row) => duration(row.p99), hint: "99 of 100 requests took no longer" },
   { id: "spark", title: "Over time", cell: (row) => <Spark values={row.spark} failed={row.spark_failed} width={240} height={26} /> },
@@ -35,7 +37,7 @@ export function ServicesView() {
     return (
       <>
         <Gaps gaps={data.gaps} />
-        <Empty title={`No request seen in the last ${spanWords(end - start)}`}><p>Choose a longer window above, or see <a href={href("/agent")}>Agent</a> for what was lost.</p></Empty>
+        <Empty title={`No request seen in the last ${spanWords(end - start)}`}><p>Choose a longer window above, see <a href={href("/agent")}>Agent</a> for what was lost, or send data here:</p><StartHere /></Empty>
       </>
     );
   }
