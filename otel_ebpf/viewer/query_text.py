@@ -27,7 +27,14 @@ def show(what: str, answer: dict[str, object]) -> None:
     for table in _SHOW[what](answer):
         console.print(table)
     for gap in _items(answer, "gaps"):
-        console.print(Text(f"! {_text(gap, 'what')}: {_text(gap, 'reason')}: {_number(gap, 'count'):.0f}", "yellow"))
+        console.print(Text(_gap(gap), "yellow"))
+
+
+def _gap(gap: Item) -> str:
+    """ "! agent: kernel: no_state: 7 (14:02:10.000 to 14:02:20.000): what this means"."""
+    when = f"{_clock(gap.get('since'))} to {_clock(gap.get('until'))}"
+    line = f"! {_text(gap, 'what')}: {_text(gap, 'reason')}: {_number(gap, 'count'):.0f} ({when})"
+    return f"{line}: {_text(gap, 'says')}" if gap.get("says") else line
 
 
 def _items(answer: Item, name: str) -> list[dict[str, object]]:
@@ -143,13 +150,18 @@ def _series(answer: Item) -> list[Table]:
 def _traces(answer: Item) -> list[Table]:
     rows = (
         _row(
-            *(_text(one, "trace_id"), _clock(one.get("start")), _text(one, "service"), _text(one, "name")),
+            *(_text(one, "trace_id"), _clock(one.get("start")), _text(one, "service"), _text(one, "name"), _entry(one)),
             *(_took(one.get("duration")), f"{_number(one, 'spans'):.0f}"),
             _red_if(_number(one, "errors")),
         )
         for one in _items(answer, "traces")
     )
-    return [_table("TRACE START SERVICE NAME >TOOK >SPANS >ERRORS", rows)]
+    return [_table("TRACE START SERVICE NAME SERVED_BY >TOOK >SPANS >ERRORS", rows)]
+
+
+def _entry(trace: Item) -> str:
+    entry = trace.get("entry")
+    return f"{_text(entry, 'service')} {_text(entry, 'name')}" if isinstance(entry, dict) else ""
 
 
 def _trace(answer: Item) -> list[Table]:

@@ -174,10 +174,10 @@ def test_answers_hold_what_the_document_says(shop: httpx.Client) -> None:
 
 
 def check(value: object, schema: dict[str, Any], schemas: dict[str, Any], where: str) -> None:
+    if "anyOf" in schema:
+        schema = next((one for one in schema["anyOf"] if (one.get("type") == "null") == (value is None)), {})
     if "$ref" in schema:
         schema = schemas[schema["$ref"].rpartition("/")[2]]
-    if "anyOf" in schema:
-        schema = next((one for one in schema["anyOf"] if (one["type"] == "null") == (value is None)), {})
     types: dict[str, Any] = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list}
     types |= {"object": dict, "null": type(None)}
     if "type" in schema:

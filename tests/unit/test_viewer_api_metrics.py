@@ -138,6 +138,19 @@ def test_losses_of_viewer_and_agents_are_gaps(world: World) -> None:
             ("viewer", "queue is full", 3),
         ]
         assert get(client, "services", start="-2h", end="-1h")["gaps"] == []
+    assert (found[0]["since"], found[0]["until"]) == (world.ago_ms(500), world.ago_ms(50)), "the reports around it"
+
+
+def test_a_loss_is_told_with_its_time_and_what_it_means(world: World) -> None:
+    """Given an agent that began in the window and whose counter of losses came later than its first report."""
+    late = {"otel_ebpf.where": "tracing", "otel_ebpf.reason": "late_amendment"}
+    world.counter("process.cpu.time", {"cpu.mode": "user"}, {90: 1, 60: 2, 30: 3}, started=100)
+    world.counter("otel_ebpf.losses", late, {60: 35, 30: 35}, started=100)
+    with world.served() as client:
+        (gap,) = get(client, "map")["gaps"]
+    assert (gap["reason"], gap["count"]) == ("late_amendment", 35)
+    assert (gap["since"], gap["until"]) == (world.ago_ms(90), world.ago_ms(60))
+    assert "no request is missing" in gap["says"]
 
 
 def test_agents_are_told_by_their_own_telemetry(world: World) -> None:
@@ -172,6 +185,31 @@ def test_agents_are_told_by_their_own_telemetry(world: World) -> None:
     assert agent["losses"] == [
         {"metric": "otel_ebpf.losses kernel", "reason": "ring_full", "count": 18, "per_second": 0.02}
     ]
+
+
+def test_figures_of_an_agent_are_over_the_time_between_its_reports(world: World) -> None:
+    """Given one that began a minute ago and was busy until its first report, in a window of 15 minutes."""
+
+    def count(name: str, values: dict[float, float], **attributes: str) -> None:
+        named = {key.replace("__", "."): value for key, value in attributes.items()}
+        world.counter(name, named, values, started=60, resource={"host.name": "alpha"})
+
+    count("process.cpu.time", {50: 8, 10: 12}, cpu__mode="user")
+    count("otel_ebpf.stage.time", {50: 5, 10: 7}, otel_ebpf__stage="parse")
+    count("otel_ebpf.exchanges", {50: 100, 10: 500}, otel_ebpf__record__size="small")
+    count("otel_ebpf.exchanges", {30: 5, 10: 40}, otel_ebpf__record__size="large")
+    count("otel_ebpf.losses", {50: 2, 10: 2}, otel_ebpf__where="kernel", otel_ebpf__reason="no_state")
+    count("otel_ebpf.parse.failures", {50: 0, 10: 80}, otel_ebpf__protocol="unknown")
+    count("otel_ebpf.export.errors", {50: 0, 10: 4}, otel_ebpf__signal="traces", error__type="UNAVAILABLE")
+    with world.served() as client:
+        (agent,) = get(client, "agents")["agents"]
+        (before,) = get(client, "agents", end=world.ago_ms(49))["agents"]
+    assert (agent["seconds"], agent["exchanges"], agent["cpu"]) == (40, 440, 0.1)
+    assert agent["stages"] == [{"stage": "parse", "cpu": 0.05}]
+    assert [(loss["count"], loss["per_second"]) for loss in agent["losses"]] == [(2, 0)]
+    assert [(one["reason"], one["per_second"]) for one in agent["unread"]] == [("unknown", 2)]
+    assert [one["metric"] for one in agent["retried"]] == ["otel_ebpf.export.errors traces"]
+    assert (before["seconds"], before["exchanges"], before["cpu"]) == (0, 0, None), "one report tells no rate"
 
 
 def test_series_are_rates_of_counters_levels_of_gauges_means_of_histograms(world: World) -> None:

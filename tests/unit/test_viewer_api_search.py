@@ -128,6 +128,19 @@ def test_a_trace_whose_root_is_not_there_begins_with_its_first_span(shop: httpx.
     assert get(shop, "traces/34")["spans"][0]["parent_id"] == f"{12345:016x}"
 
 
+def test_a_trace_that_begins_with_a_call_is_told_by_what_was_asked_for(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    call = world.span("customers", "GET", CLIENT, trace=1, ago=30, took=0.1)
+    first = world.span("nginx", "GET /products/{id}", SERVER, trace=1, parent=call, ago=29.99)
+    world.span("shop", "GET /inner", SERVER, trace=1, parent=first, ago=29.98)
+    world.span("customers", "GET", CLIENT, trace=2, ago=20)
+    world.span("nginx", "GET /cart", SERVER, trace=3, ago=10)
+    world.join()
+    with world.served() as client:
+        entries = [one["entry"] for one in get(client, "traces")["traces"]]
+    assert entries == [None, None, {"service": "nginx", "name": "GET /products/{id}"}]
+
+
 def test_a_trace_is_found_whole_also_where_it_is_longer_than_the_window(tmp_path: Path) -> None:
     world = World(tmp_path)
     root = world.span("batch", "nightly", SERVER, trace=7, ago=6 * 3600, took=6 * 3600)

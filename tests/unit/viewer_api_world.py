@@ -137,6 +137,10 @@ class World:
         self.writer.write([batch], [], self.now)
         self.feed.publish(batch.rows)
 
+    def ago_ms(self, seconds: float) -> float:
+        """Unix milliseconds, as in answers."""
+        return (self.now - round(seconds * SECOND)) / 1e6
+
     def log(self, service: str, body: str, *, trace: int = 0, severity: int = 9, ago: float = 60.0) -> None:
         request = ExportLogsServiceRequest()
         group = request.resource_logs.add()

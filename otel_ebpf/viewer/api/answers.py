@@ -23,10 +23,15 @@ class Window(TypedDict):
 
 
 class Gap(TypedDict):
-    """Something that the picture lacks."""
+    """Something that the picture lacks.
+
+    reason: a code of the agent, or the viewer's words. says: what this means for the picture, and what to do; "" where
+    reason says it. since, until: the reports between which it was lost.
+    """
 
     what: str
     reason: str
+    says: str
     count: int
     since: float
     until: float
@@ -186,8 +191,18 @@ class Matched(TypedDict):
     duration: float
 
 
+class Entry(TypedDict):
+    """What a trace was for, where its root is only the call: the first span that served it."""
+
+    service: str
+    name: str
+
+
 class TraceSummary(TypedDict):
-    """service, name, failed: of the root. matched: the slowest span that fits the search."""
+    """service, name, failed: of the root. matched: the slowest span that fits the search.
+
+    entry: the earliest server or consumer span, if the root is a client or producer; null: it is not, or none is there.
+    """
 
     trace_id: str
     start: float
@@ -198,6 +213,7 @@ class TraceSummary(TypedDict):
     spans: int
     errors: int
     services: list[ServiceSpans]
+    entry: Entry | None
     matched: Matched
 
 
@@ -345,7 +361,7 @@ class RingFill(TypedDict):
 
 
 class AgentLoss(TypedDict):
-    """What an agent lost in the window."""
+    """What an agent counted in the window. per_second: since its first report in it."""
 
     metric: str
     reason: str
@@ -362,7 +378,7 @@ class AgentFailure(TypedDict):
 
 
 class StageCost(TypedDict):
-    """Time that the agent's loop spent in a stage."""
+    """Time that the agent's loop spent in a stage, by the clock: on a busy host more than its CPU time."""
 
     stage: str
     cpu: float
@@ -378,18 +394,26 @@ class ProgramCost(TypedDict):
 
 
 class Agent(TypedDict):
-    """An agent, by its own telemetry. seen: when it last reported."""
+    """An agent, by its own telemetry. seen: when it last reported.
+
+    seconds: between its first and its last report in the window (or just before it). exchanges, and everything per
+    second or of a core, is of this time; 0 where there is one report only. losses: what was lost. unread: exchanges
+    in no protocol that the agent reads, or not as it expects. retried: exports that failed and are tried again.
+    """
 
     host: str
     instance: str
     version: str
     seen: float
+    seconds: float
     spans_per_second: float
     exchanges: int
     cpu: float | None
     rss_bytes: float | None
     ring_fill: list[RingFill]
     losses: list[AgentLoss]
+    unread: list[AgentLoss]
+    retried: list[AgentLoss]
     failures: list[AgentFailure]
     stages: list[StageCost]
     programs: list[ProgramCost]

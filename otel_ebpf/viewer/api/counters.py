@@ -49,7 +49,8 @@ class Growth:
     """What one piece of a series grew by.
 
     value: of a sum. counts: of a histogram, by its bounds (upper ones, one fewer). seen: its last point, Unix ns.
-    seconds: in how long it grew so.
+    seconds: in how long it grew so. began: the last point before the window, else the first in it, Unix ns; later: what
+    the sum grew by since then. whole: what it grew by since it began to count.
     """
 
     name: str
@@ -60,6 +61,9 @@ class Growth:
     counts: list[float]
     seen: int
     seconds: float
+    began: int
+    later: float
+    whole: float
 
 
 def growths(reader: Reader, names: Sequence[str], window: Window, part: str = "") -> Iterator[Growth]:
@@ -71,10 +75,13 @@ def growths(reader: Reader, names: Sequence[str], window: Window, part: str = ""
             continue
         new = whole(row["start"]) >= window.start or row["resource"] in older
         if row["delta"]:
-            value = bounded(real(row["total"]))
+            value = counted = bounded(real(row["total"]))
+            later = counted if row["base_time"] is not None else bounded(counted - real(row["first"]))
             counts = _sum([reals(one) for one in listing(row["all_counts"])])
         else:
             value = grown(real(row["last"]), row["base"], None if new else row["first"])
+            counted = bounded(real(row["last"]))
+            later = grown(real(row["last"]), row["base"], row["first"])
             before = reals(row["base_counts"]) or ([] if new else reals(row["first_counts"]))
             counts = grown_counts(reals(row["last_counts"]), before)
         yield Growth(
@@ -86,6 +93,9 @@ def growths(reader: Reader, names: Sequence[str], window: Window, part: str = ""
             counts,
             whole(row["seen"]),
             _seconds(row, window, new),
+            whole(row["first_time"] if row["base_time"] is None else row["base_time"]),
+            later,
+            counted,
         )
 
 

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from otel_ebpf.viewer.api.answers import Gap
-from otel_ebpf.viewer.api.counters import growths
-from otel_ebpf.viewer.api.values import ms, text, whole
-from otel_ebpf.viewer.api.window import Window
+from otel_ebpf.viewer.api.counters import BEFORE, growths
+from otel_ebpf.viewer.api.loss_words import said
+from otel_ebpf.viewer.api.values import attributes, ms, text, whole
+from otel_ebpf.viewer.api.window import SECOND, Window
 from otel_ebpf.viewer.contract import Reader
 
 _MOST = 100
+_LOSSES, _HEARTBEAT = "otel_ebpf.losses", "process.cpu.time"
+# When each counter rose: between a point and the one before it. A counter's first point may be a rise from nothing:
+# since the sender's report before that, which has the CPU time in it, or since the sender began.
+_RISES = """
+WITH p AS (
+    SELECT name, resource, attributes, start, time, value, delta,
+        lag(value) OVER series AS before, lag(time) OVER series AS earlier,
+        max(time) OVER (PARTITION BY resource ORDER BY time RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+            AS reported
+    FROM points
+    WHERE time > $2 AND time <= $3 AND name IN ($4, $5)
+    WINDOW series AS (PARTITION BY name, resource, attributes, start ORDER BY time)
+)
+SELECT attributes, min(coalesce(earlier, reported, start)) AS since, max(time) AS until FROM p
+WHERE name = $4 AND time > $1 AND CASE
+    WHEN delta THEN value > 0
+    WHEN before IS NOT NULL THEN value > before
+    ELSE value > 0 AND (reported IS NOT NULL OR start >= $1)
+END GROUP BY attributes
+"""
 
 
 def gaps(reader: Reader, window: Window) -> list[Gap]:
@@ -27,6 +48,7 @@ def _own(reader: Reader, window: Window) -> list[Gap]:
         Gap(
             what=text(row["what"]),
             reason=text(row["reason"]),
+            says=said(text(row["reason"])),
             count=whole(row["count"]),
             since=ms(row["since"]),
             until=ms(row["until"]),
@@ -36,14 +58,40 @@ def _own(reader: Reader, window: Window) -> list[Gap]:
 
 
 def _of_agents(reader: Reader, window: Window) -> list[Gap]:
-    counts: dict[tuple[str, str], tuple[float, int]] = {}
-    for growth in growths(reader, ["otel_ebpf.losses"], window):
+    found: dict[tuple[str, str], Gap] = {}
+    for growth in growths(reader, [_LOSSES], window):
         if growth.value <= 0:
             continue
-        where, reason = (str(growth.attributes.get(f"otel_ebpf.{name}", "")) for name in ("where", "reason"))
-        count, seen = counts.get((where, reason), (0.0, 0))
-        counts[where, reason] = count + growth.value, max(seen, growth.seen)
-    return [
-        Gap(what=f"agent: {where}", reason=reason, count=round(count), since=ms(window.start), until=ms(seen))
-        for (where, reason), (count, seen) in counts.items()
-    ]
+        where, reason = _which(growth.attributes)
+        gap = found.setdefault(
+            (where, reason),
+            Gap(
+                what=f"agent: {where}",
+                reason=reason,
+                says=said(reason),
+                count=0,
+                since=ms(max(growth.seen - round(growth.seconds * SECOND), window.start)),
+                until=ms(growth.seen),
+            ),
+        )
+        gap["count"] += round(growth.value)
+    if found:
+        _date(found, reader, window)
+    return list(found.values())
+
+
+def _which(said_of_it: dict[str, object]) -> tuple[str, str]:
+    return str(said_of_it.get("otel_ebpf.where", "")), str(said_of_it.get("otel_ebpf.reason", ""))
+
+
+def _date(found: dict[tuple[str, str], Gap], reader: Reader, window: Window) -> None:
+    """Set the time within which each was lost."""
+    rows = reader.rows(_RISES, [window.start, window.start - BEFORE, window.end, _LOSSES, _HEARTBEAT])
+    times: dict[tuple[str, str], tuple[int, int]] = {}
+    for row in rows:
+        key, since, until = _which(attributes(row["attributes"])), whole(row["since"]), whole(row["until"])
+        known = times.get(key, (since, until))
+        times[key] = min(known[0], since), max(known[1], until)
+    for key, (since, until) in times.items():
+        if key in found:
+            found[key]["since"], found[key]["until"] = ms(since), ms(until)

@@ -96,6 +96,7 @@ def _rest(rest: int, shown: int, window: Window) -> Gap:
     return Gap(
         what="spans of this trace",
         reason=f"only the first {shown} are shown",
+        says="",
         count=rest,
         since=ms(window.start),
         until=ms(window.end),

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from otel_ebpf.viewer.api.answers import Matched, ServiceSpans, Traces, TraceSummary
+from otel_ebpf.viewer.api.answers import Entry, Matched, ServiceSpans, Traces, TraceSummary
 from otel_ebpf.viewer.api.ask import Ask
 from otel_ebpf.viewer.api.conditions import Conditions, of_search
 from otel_ebpf.viewer.api.gaps import gaps
@@ -34,6 +34,8 @@ SELECT trace_high, trace_low, span_id, service, name, start, duration
 FROM spans WHERE start >= ? AND start < ? AND {conditions}
 ORDER BY duration DESC LIMIT ?
 """
+_CALLS = (3, 4)
+"""Kinds of a root that only calls: what was asked for is known where it is served."""
 _FEW = 20_000
 _SIGNED = f"""
 SELECT rowid AS row FROM spans WHERE start >= ? AND start < ? AND {{conditions}} LIMIT {_FEW}
@@ -43,7 +45,9 @@ SELECT trace_high, trace_low, service, count(*) AS spans, count(*) FILTER (statu
     min(start) AS start, max(start + duration) AS until,
     min(start + CASE WHEN parent_id = 0 THEN 0 ELSE {_LONGEST} END) AS root,
     arg_min(name, start + CASE WHEN parent_id = 0 THEN 0 ELSE {_LONGEST} END) AS name,
-    arg_min(status, start + CASE WHEN parent_id = 0 THEN 0 ELSE {_LONGEST} END) AS status
+    arg_min(status, start + CASE WHEN parent_id = 0 THEN 0 ELSE {_LONGEST} END) AS status,
+    arg_min(kind, start + CASE WHEN parent_id = 0 THEN 0 ELSE {_LONGEST} END) AS kind,
+    min(start) FILTER (kind IN (2, 5)) AS served, arg_min(name, start) FILTER (kind IN (2, 5)) AS served_name
 FROM spans WHERE trace_low IN (SELECT unnest(?::UBIGINT[])) GROUP BY trace_high, trace_low, service
 """
 
@@ -148,6 +152,8 @@ def _summary(number: str, parts: list[Row], match: Row) -> TraceSummary:
     """parts: of each service."""
     root = min(parts, key=lambda part: whole(part["root"]))
     start = min(whole(part["start"]) for part in parts)
+    entered = [part for part in parts if part["served"] is not None] if whole(root["kind"]) in _CALLS else []
+    entry = min(entered, key=lambda part: whole(part["served"]), default=None)
     parts.sort(key=lambda part: -whole(part["spans"]))
     return TraceSummary(
         trace_id=number,
@@ -159,6 +165,7 @@ def _summary(number: str, parts: list[Row], match: Row) -> TraceSummary:
         spans=sum(whole(part["spans"]) for part in parts),
         errors=sum(whole(part["errors"]) for part in parts),
         services=[ServiceSpans(name=text(part["service"]), spans=whole(part["spans"])) for part in parts[:100]],
+        entry=Entry(service=text(entry["service"]), name=text(entry["served_name"])) if entry else None,
         matched=Matched(
             span_id=span_id(match["span_id"]),
             service=text(match["service"]),
