@@ -75,7 +75,7 @@ def test_losses_are_said_in_every_view_whose_data_has_gaps(browser: Browser, ful
             # Of a trace it is known only what was lost between the two reports that it lies between.
             lost = "602" if view.startswith("/trace/") else "1\u202f203"
             expect(losses).to_contain_text(lost)
-            expect(losses).to_contain_text("the ring of exchanges was full")
+            expect(losses).to_contain_text("messages of requests are missing: the agent was too busy to read them")
             if view == "/agent":
                 card = page.get_by_role("region", name="Agent on beta")
                 assert LOST == 1203

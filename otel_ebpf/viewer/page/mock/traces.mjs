@@ -89,7 +89,7 @@ function summary(trace, fits) {
   for (const span of trace.spans) services.set(span.service, (services.get(span.service) ?? 0) + 1);
   return { trace_id: trace.trace_id, start: root.start, duration: root.duration, service: root.service, name: root.name,
     failed: root.status === "error", spans: trace.spans.length, errors: trace.spans.filter((span) => span.status === "error").length,
-    services: [...services].map(([name, spans]) => ({ name, spans })), matched: { span_id: matched.span_id, service: matched.service, name: matched.name, start: matched.start, duration: matched.duration } };
+    services: [...services].map(([name, spans]) => ({ name, spans })), entry: null, matched: { span_id: matched.span_id, service: matched.service, name: matched.name, start: matched.start, duration: matched.duration } };
 }
 
 /** A trace by its id, of those of the last hour. */

@@ -41,7 +41,7 @@ test("durations are written as the API reads them, and shown with the unit that 
 });
 
 const at = (start: number, duration: number): TraceSummary => ({
-  trace_id: `${start}`, start, duration, service: "s", name: "n", failed: false, spans: 1, errors: 0, services: [],
+  trace_id: `${start}`, start, duration, service: "s", name: "n", failed: false, spans: 1, errors: 0, services: [], entry: null,
   matched: { span_id: "1", service: "s", name: "n", start, duration } });
 
 test("the scatter's axes lead back to what they show", () => {

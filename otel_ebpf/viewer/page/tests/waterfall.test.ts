@@ -52,6 +52,19 @@ test("a server span outside its client's is told as a difference of clocks, and 
   assert.equal(find(spans, "c").network, 2);
 });
 
+test("a hop on one host, by resource or loopback address, is told from one between hosts", () => {
+  const hop = (attributes: Record<string, unknown>, resource = {}): boolean => find(
+    [span("c", null, 0, 10, { kind: "client", attributes, resource }), span("s", "c", 2, 7, { kind: "server", resource })], "c").oneHost;
+  assert.deepEqual([hop({}), hop({ "server.address": "10.0.0.1" }), hop({ "server.address": "localhost" }), hop({ "network.peer.address": "127.0.0.1" }), hop({}, { "host.name": "h" })],
+    [false, false, true, true, true]);
+});
+
+test("a trace that begins with a client is named after the first server below it", () => {
+  const tree = treeOf({ spans: [span("root", null, 0, 10, { kind: "client" }), span("late", "root", 5, 1, { kind: "server" }), span("route", "root", 1, 3, { kind: "server" })] });
+  assert.equal(tree.entry?.span.span_id, "route");
+  assert.equal(treeOf({ spans: [span("root", null, 0, 10, { kind: "server" }), span("b", "root", 1, 3, { kind: "server" })] }).entry, null);
+});
+
 test("on one host it is not for the clocks that a server span is outside its client's", () => {
   const resource = { "host.id": "h" };
   const tree = treeOf({ spans: [span("c", null, 0, 10, { kind: "client", resource }), span("s", "c", 2, 20, { kind: "server", resource })] });

@@ -53,7 +53,7 @@ function Result({ trace, most, days, palette, mark }: {
       <a class="result" href={addressOf(trace)} onFocus={() => mark(trace.trace_id)} onBlur={() => mark(null)} onMouseEnter={() => mark(trace.trace_id)} onMouseLeave={() => mark(null)}>
         <span class="result-time muted" title={dateTime(trace.start, true)}>{days ? dateTime(trace.start).slice(5) : clock(trace.start, true)}</span>
         <span class="result-what">
-          <span class="result-root clip">{trace.failed && <><Failed label="failed" /> </>}<span class="wf-service">{trace.service || "no service"}</span> {trace.name || "no name"}</span>
+          <span class="result-root clip">{trace.failed && <><Failed label="failed" /> </>}<Title trace={trace} /></span>
           <Matched trace={trace} />
         </span>
         <span class="result-services">
@@ -70,8 +70,15 @@ function Result({ trace, most, days, palette, mark }: {
   );
 }
 
+/** "customers → nginx GET /products/{id}": a client that nobody called knows no route; the first server that it called does. */
+function Title({ trace: { service, name, entry } }: { trace: TraceSummary }) {
+  return entry
+    ? <><span class="wf-service">{service || "no service"} <span class="faint" aria-label="calls">→</span> {entry.service || "no service"}</span> {entry.name || "no name"}</>
+    : <><span class="wf-service">{service || "no service"}</span> {name || "no name"}</>;
+}
+
 /** The span that was found, where it is not what the trace is named after. */
-function Matched({ trace: { matched, service, name } }: { trace: TraceSummary }) {
-  if (matched.service === service && matched.name === name) return null;
+function Matched({ trace: { matched, service, name, entry } }: { trace: TraceSummary }) {
+  if ([{ service, name }, entry].some((one) => one?.service === matched.service && one.name === matched.name)) return null;
   return <span class="result-matched muted clip">{matched.service} {matched.name} <span class="nowrap">{duration(matched.duration)}</span></span>;
 }

@@ -98,11 +98,13 @@ function Shown({ trace }: { trace: Trace }) {
 
 function Head({ trace, tree }: { trace: Trace; tree: Tree }) {
   const root = tree.main?.span;
+  const entry = tree.entry?.span;
+  const shown = entry ?? root;
   return (
     <div class="trace-head">
       <div class="trace-title">
         <a class="back" href={lastSearch()}>← Traces</a>
-        <h1 class="clip" title={root ? `${root.service} · ${root.name}` : ""}>{root?.status === "error" && <Failed label="failed: " />}<span class="trace-root">{root?.service}</span> <span>{root?.name}</span></h1>
+        <h1 class="clip" title={shown ? `${entry ? `${root?.service} → ` : ""}${shown.service} · ${shown.name}` : ""}>{root?.status === "error" && <Failed label="failed: " />}<span class="trace-root">{entry && <>{root?.service} <span aria-label="calls">→</span> </>}{shown?.service}</span> <span>{shown?.name}</span></h1>
         <div class="row trace-actions">
           <Copy text={() => window.location.href} label="Copy link to this view">Copy link</Copy>
           <a class="button" href={`/api/v1/traces/${encodeURIComponent(trace.trace_id)}`} target="_blank" rel="noopener">Open JSON</a>
@@ -135,7 +137,7 @@ function Notes({ trace, tree }: { trace: Trace; tree: Tree }) {
       )}
       {tree.orphans.length > missing.length && <p class="note"><span class="warn" aria-hidden="true">▲</span><span>{plural(tree.orphans.length - missing.length, "span names a parent that is", "spans name parents that are")} below itself: shown as further roots.</span></p>}
       {tree.repeated > 0 && <p class="note"><span class="warn" aria-hidden="true">▲</span><span>{plural(tree.repeated, "span")} came more than once, exactly alike, and {tree.repeated === 1 ? "is" : "are"} shown once.</span></p>}
-      <Outside nodes={tree.skewed} title="Clocks differ:">Times are shown as they came; network parts do not depend on them.</Outside>
+      <Outside nodes={tree.skewed} title="Clocks differ:">Times are shown as they came; what is between the ends does not depend on them.</Outside>
       <Outside nodes={tree.outlasting} title="">Both ends are on one host, so it is not for their clocks: the server went on after the client had its answer, or an end was not seen right.</Outside>
     </>
   );

@@ -3,9 +3,9 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import "../traces/traces.css";
 import "../waterfall/waterfall.css";
-import type { Traces, TraceSummary } from "../api";
+import type { Traces, TraceSummary, Window } from "../api";
 import { useGet } from "../fetch";
-import { duration, exact, plural } from "../format";
+import { clock, duration, exact, plural } from "../format";
 import { SearchForm } from "../traces/form";
 import { rememberSearch } from "../traces/last";
 import { addressOf, Results } from "../traces/results";
@@ -41,6 +41,7 @@ function Found({ data, search }: { data: Traces; search: Search }) {
   const [marked, setMarked] = useState<string | null>(null);
   // Made once an answer: hundreds of lines are not made again because the pointer moves over them.
   const results = useMemo(() => <Results traces={ordered(data.traces, search.order)} days={data.end - data.start > 864e5} mark={setMarked} />, [data, search.order]);
+  const plotted = useMemo(() => (data.complete ? data : stretchOf(data.traces)), [data]);
   const failed = data.traces.filter((trace) => trace.failed).length;
   const inside = data.traces.filter((trace) => !trace.failed && trace.errors > 0).length;
   return (
@@ -49,7 +50,7 @@ function Found({ data, search }: { data: Traces; search: Search }) {
         <p class="grow" role="status">
           {data.complete
             ? <><strong>{plural(data.traces.length, "trace")}</strong><span class="muted">{failed > 0 && <>, {exact(failed)} failed</>}{inside > 0 && <>, {exact(inside)} with errors inside</>}</span></>
-            : <><strong>Not complete: more than {exact(data.traces.length)} match.</strong> <span class="muted">The {search.order === "slowest" ? "slowest" : "newest"} {exact(data.traces.length)} are shown.</span>
+            : <><strong>Not complete: more than {exact(data.traces.length)} match.</strong> <span class="muted">The {search.order === "slowest" ? "slowest" : "newest"} {exact(data.traces.length)} are shown; the plot's time is theirs, {clock(plotted.start)} – {clock(plotted.end)}.</span>
               {search.limit < MANY && <> <button type="button" class="link" onClick={() => setQuery({ limit: MANY }, { replace: true })}>Show up to {exact(MANY)}</button></>}</>}
         </p>
         <div class="segments" role="group" aria-label="Order">
@@ -58,7 +59,7 @@ function Found({ data, search }: { data: Traces; search: Search }) {
           ))}
         </div>
       </div>
-      <Scatter traces={data.traces} window={data} marked={marked} open={(trace) => go(addressOf(trace))}
+      <Scatter traces={data.traces} window={plotted} marked={marked} open={(trace) => go(addressOf(trace))}
         narrow={(start, end, min, max) => setQuery({ start: Math.floor(start), end: Math.ceil(end), min_ms: plainMs(rounded(min, Math.floor)), max_ms: plainMs(rounded(max, Math.ceil)) })} />
       <p class="hint muted"><span><span class="dot" aria-hidden="true" /> no errors</span><span><span class="bad" aria-hidden="true">◇</span> errors inside</span><span><span class="bad" aria-hidden="true">◆</span> failed</span><span>larger: more spans</span><span>height: duration of the slowest span that fits</span><span class="hint-keys">Click a point to open its trace; drag over points to narrow time and duration. Keys: <kbd>j</kbd> <kbd>k</kbd> <kbd>Enter</kbd></span></p>
       {results}
@@ -69,6 +70,15 @@ function Found({ data, search }: { data: Traces; search: Search }) {
 /** The API orders by the spans that fit; the list, which tells of traces, newest first by their own start. */
 function ordered(traces: readonly TraceSummary[], order: Search["order"]): TraceSummary[] {
   return order === "slowest" ? [...traces] : [...traces].sort((one, other) => other.start - one.start);
+}
+
+/** From the first to the last: of a window of which only the newest were fetched, the rest would be empty paper. */
+function stretchOf(traces: readonly TraceSummary[]): Window {
+  const starts = traces.map((trace) => trace.matched.start);
+  const start = starts.reduce((least, one) => Math.min(least, one), Infinity);
+  const end = starts.reduce((most, one) => Math.max(most, one), -Infinity);
+  const margin = Math.max(1, (end - start) / 60);
+  return { start: start - margin, end: end + margin };
 }
 
 /** Three digits are enough for a brush, rounded so that what was brushed stays in. */

@@ -10,7 +10,7 @@ import { Copy } from "../ui/copy";
 import { at, href } from "../url";
 import { AttributeList } from "./attributes";
 import { total } from "./intervals";
-import { Failed, KIND_WORDS, orphanText, outsideText } from "./marks";
+import { betweenWords, Failed, KIND_WORDS, orphanText, outsideText } from "./marks";
 import { select, zoom } from "./state";
 import { firstByte } from "./timing";
 import type { Node, Tree } from "./tree";
@@ -83,7 +83,7 @@ function Timings({ node, tree }: { node: Node; tree: Tree }) {
       <dt>Duration</dt><dd><strong>{duration(span.duration)}</strong> <span class="muted">{whole > 0 && `${percent(span.duration / whole)} of the trace`}</span> <button type="button" class="link" onClick={() => zoom(tree, node.start, node.end)}>Zoom to it</button></dd>
       {span.duration < 0 && <><dt>Note</dt><dd class="warn">Ends before it starts, as its sender says</dd></>}
       {node.network === null ? <><dt>Self time</dt><dd>{duration(node.self)} <span class="muted">not covered by spans below</span></dd></>
-        : <><dt>Network</dt><dd>{duration(node.network)} <span class="muted">{duration(span.duration)} here less {duration(span.duration - node.network)} at the server</span></dd></>}
+        : <><dt>Between ends</dt><dd>{duration(node.network)} <span class="muted">{betweenWords(node).long}; {duration(span.duration)} here less {duration(span.duration - node.network)} at the server</span></dd></>}
       {first !== null && <><dt>First byte</dt><dd>{duration(first)} <span class="muted">of the response, after the request's first</span></dd></>}
       <dt>Critical path</dt><dd>{node.critical ? `${duration(total(node.critical))} of it` : <span class="muted">not on it</span>}</dd>
       <dt>Span ID</dt><dd class="mono">{span.span_id} <Copy text={span.span_id} label="Copy the span ID" /></dd>

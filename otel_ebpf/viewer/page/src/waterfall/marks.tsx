@@ -23,6 +23,13 @@ export function outsideText(node: Node): string {
     : `It is ${duration(node.outside)} outside its client's span: the clocks of the two hosts differ by at least that.`;
 }
 
+/** What a client waited for beyond its server's span: on one host hardly ever a network. */
+export function betweenWords(node: Node): { short: string; long: string } {
+  return node.oneHost
+    ? { short: "between ends", long: "between the two ends on this host: queues, scheduling, loopback" }
+    : { short: "network", long: "between the two ends: network, queues, scheduling" };
+}
+
 export function orphanText(node: Node): string {
   return node.orphan === "loop"
     ? `Parent ${node.span.parent_id ?? ""} is below this span itself: one of the two is wrong.`

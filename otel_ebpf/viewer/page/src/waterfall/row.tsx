@@ -3,7 +3,7 @@
 import { duration } from "../format";
 import { linkInfo } from "../links";
 import { barOf, barsOf, labelPlace, networkOf } from "./bars";
-import { KIND_ARROWS, KIND_WORDS, Failed, orphanText, outsideText } from "./marks";
+import { betweenWords, KIND_ARROWS, KIND_WORDS, Failed, orphanText, outsideText } from "./marks";
 import type { View } from "./state";
 import { firstByte } from "./timing";
 import type { Node } from "./tree";
@@ -60,7 +60,7 @@ function Time({ node, view, narrow }: { node: Node; view: View; narrow: boolean 
   }
   const first = firstByte(node.span);
   const byte = first === null ? null : barOf([node.start + first, node.start + first], view);
-  const place = labelPlace(bar, (narrow ? 20 : 14) + (node.network === null ? 0 : narrow ? 32 : 18));
+  const place = labelPlace(bar, (narrow ? 20 : 14) + (node.network === null ? 0 : (narrow ? 32 : 18) + (node.oneHost ? 4 : 0)));
   const text = { after: { left: `${bar.left + bar.width}%` }, before: { right: `${100 - bar.left}%` }, inside: { right: `${100 - bar.left - bar.width}%` } }[place];
   const network = networkOf(node);
   return (
@@ -73,7 +73,7 @@ function Time({ node, view, narrow }: { node: Node; view: View; narrow: boolean 
       {byte && <span class="wf-byte" style={{ left: `${byte.left}%` }} />}
       <span class={`wf-label ${place}`} style={text}>
         {duration(node.span.duration)}
-        {node.network !== null && <span class="wf-netlabel"> · network {duration(node.network)}</span>}
+        {node.network !== null && <span class="wf-netlabel" title={betweenWords(node).long}> · {betweenWords(node).short} {duration(node.network)}</span>}
       </span>
     </div>
   );

@@ -11,7 +11,7 @@ export function ServiceTimes({ tree, palette }: { tree: Tree; palette: ReadonlyM
   const most = Math.max(network, ...tree.services.map((service) => service.self), 1e-9);
   return (
     <table class="times">
-      <caption class="visually-hidden">Self time of the spans of each service; the network's part is what clients waited beyond their servers' spans</caption>
+      <caption class="visually-hidden">Self time of the spans of each service; what clients waited beyond their servers' spans has a line of its own</caption>
       <thead><tr><th scope="col">Service</th><th scope="col" class="number">Spans</th><th scope="col" class="number">Self time</th><th scope="col" class="number">Share</th></tr></thead>
       <tbody>
         {tree.services.map((service) => (
@@ -25,7 +25,7 @@ export function ServiceTimes({ tree, palette }: { tree: Tree; palette: ReadonlyM
         ))}
         {network > 0 && (
           <tr>
-            <th scope="row"><span class="times-name"><span class="wf-tone net" aria-hidden="true" /><span class="muted">network between them</span></span>
+            <th scope="row"><span class="times-name"><span class="wf-tone net" aria-hidden="true" /><span class="muted">between the two ends (queue, scheduling, network)</span></span>
               <span class="times-bar net" aria-hidden="true"><span style={{ width: `${100 * network / most}%` }} /></span></th>
             <td /><td class="number">{duration(network)}</td><td class="number muted">{percent(all > 0 ? network / all : 0)}</td>
           </tr>
@@ -41,7 +41,7 @@ export function Legend() {
     <ul class="legend" aria-label="Legend">
       <li><span class="key own" aria-hidden="true" />self time</li>
       <li><span class="key covered" aria-hidden="true" />waits for spans below</li>
-      <li><span class="key net" aria-hidden="true" />network: client less server</li>
+      <li><span class="key net" aria-hidden="true" />between the ends: client less server</li>
       <li><span class="key critical" aria-hidden="true" />critical path</li>
       <li><span class="key byte" aria-hidden="true" />first byte</li>
       <li><Failed label="" /> failed</li>

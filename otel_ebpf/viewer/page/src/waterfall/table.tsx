@@ -18,7 +18,7 @@ export function SpanTable({ tree, palette, selected, found }: {
     { id: "start", title: "Start", number: true, value: (node) => node.start, cell: (node) => `+${duration(node.start - tree.start)}` },
     { id: "duration", title: "Duration", number: true, value: (node) => node.span.duration, cell: (node) => duration(node.span.duration) },
     { id: "self", title: "Self", number: true, hint: "Not covered by spans below", value: (node) => (node.network === null ? node.self : null), cell: (node) => (node.network === null ? duration(node.self) : "–") },
-    { id: "network", title: "Network", number: true, hint: "Client less server", value: (node) => node.network, cell: (node) => duration(node.network) },
+    { id: "network", title: "Between ends", number: true, hint: "Client less server: queues, scheduling, network", value: (node) => node.network, cell: (node) => duration(node.network) },
     { id: "status", title: "Status", value: (node) => node.span.status, cell: (node) => (node.span.status === "error" ? <span class="bad table-service"><Failed label="" />failed</span> : <span class="muted">{node.span.status === "ok" ? "ok" : "–"}</span>) },
   ];
   const rows = found ? tree.nodes.filter((node) => found.has(node)) : tree.nodes;

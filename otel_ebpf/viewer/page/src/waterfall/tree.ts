@@ -30,6 +30,8 @@ export interface Node {
   outside: number;
   /** Both ends are on the same host, so that is not for their clocks. */
   sameClock: boolean;
+  /** Of a client whose server's span is here: both are on one host, as their resources or the loopback address say. */
+  oneHost: boolean;
 }
 
 export interface ServiceTime { name: string; spans: number; errors: number; self: number; network: number }
@@ -40,6 +42,8 @@ export interface Tree {
   nodes: Node[];
   /** The root that the trace is named after: one without a parent before one whose parent is missing, the longest. */
   main: Node | null;
+  /** The first server (or consumer) below a root that is a client's or producer's: what the trace is about. */
+  entry: Node | null;
   start: number;
   end: number;
   errors: number;
@@ -71,7 +75,7 @@ export function treeOf(trace: Pick<Trace, "spans">): Tree {
   const path = main ? criticalPath(main) : new Map<Node, Interval[]>();
   for (const [node, stretches] of path) node.critical = stretches;
   return {
-    roots, nodes, main,
+    roots, nodes, main, entry: entryOf(main, nodes),
     start: nodes.reduce((least, node) => Math.min(least, node.start), Infinity),
     end: nodes.reduce((most, node) => Math.max(most, node.end), -Infinity),
     errors: nodes.filter((node) => node.span.status === "error").length,
@@ -96,7 +100,7 @@ function distinct(spans: readonly Span[]): Span[] {
 
 function nodeOf(span: Span, key: number): Node {
   const end = span.start + Math.max(0, span.duration);
-  return { key, span, start: span.start, end, parent: null, children: [], depth: 0, below: 0, failedBelow: 0, orphan: "", own: [], self: 0, network: null, critical: null, outside: 0, sameClock: false };
+  return { key, span, start: span.start, end, parent: null, children: [], depth: 0, below: 0, failedBelow: 0, orphan: "", own: [], self: 0, network: null, critical: null, outside: 0, sameClock: false, oneHost: false };
 }
 
 const byStart = (one: Node, other: Node): number => one.start - other.start || other.end - one.end || one.key - other.key;
@@ -159,12 +163,23 @@ function measure(node: Node): void {
   }
   const network = node.end - node.start - (server.end - server.start);
   if (network >= 0) node.network = network;
+  node.oneHost = sameHost(node.span, server.span) || ADDRESSES.some((key) => LOOPBACK.test(String(node.span.attributes[key] ?? "")));
 }
+
+const ADDRESSES = ["network.peer.address", "server.address"];
+const LOOPBACK = /^(127\.|::1$|localhost$)/;
 
 /** Both spans say on which host they were, and it is the same. */
 function sameHost(one: Span, other: Span): boolean {
   const key = ["host.id", "host.name"].find((name) => one.resource[name] !== undefined && other.resource[name] !== undefined);
   return key !== undefined && one.resource[key] === other.resource[key];
+}
+
+function entryOf(main: Node | null, nodes: readonly Node[]): Node | null {
+  if (main?.span.kind !== "client" && main?.span.kind !== "producer") return null;
+  const first = nodes.indexOf(main);
+  const below = nodes.slice(first + 1, first + 1 + main.below).filter(({ span: { kind } }) => kind === "server" || kind === "consumer");
+  return below.reduce<Node | null>((least, node) => (least && least.start <= node.start ? least : node), null);
 }
 
 function mainOf(roots: readonly Node[]): Node | null {
