@@ -20,7 +20,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from bench.processes import cpu_seconds, rss_mb
 from bench.table import Row, Spread
 from otel_ebpf.viewer.decode.batch import table
-from otel_ebpf.viewer.decode.signature import Signer, bits, words
+from otel_ebpf.viewer.decode.signature import bits, words
+from otel_ebpf.viewer.decode.written import Writing
 from otel_ebpf.viewer.pages import FOLDER
 from otel_ebpf.viewer.store import Database
 from tests.unit.viewer_requests import CLIENT, SERVER, Plain, request, span
@@ -104,10 +105,10 @@ def store_of(folder: Path, spans: int = SPANS) -> None:
     cursor, now = database.cursor(), time.time_ns()
     step = MINUTES * 60 * 10**9 // spans
     part = spans // 10
-    signer = Signer()
-    constant = signer.of(dict.fromkeys(("http.request.method", "url.scheme", "server.address", "http.route"), "x"))
-    constant |= signer.of(dict.fromkeys(("network.peer.address", "client.address", "otel_ebpf.link.method"), "y"))
-    constant |= signer.of({"http.response.status_code": 200, "server.port": 8080, "client.port": 40000})
+    writing = Writing()
+    _, constant = writing.of(dict.fromkeys(("http.request.method", "url.scheme", "server.address", "http.route"), "x"))
+    constant |= writing.of(dict.fromkeys(("network.peer.address", "client.address", "otel_ebpf.link.method"), "y"))[1]
+    constant |= writing.of({"http.response.status_code": 200, "server.port": 8080, "client.port": 40000})[1]
     paths = [constant | bits("url.path", f"/users/{number}") for number in range(PATHS)]
     columns = [("path", "BIGINT"), *((f"sign_{word}", "UBIGINT") for word in "abc")]
     cursor.register("signs", table(columns, [(number, *words(one)) for number, one in enumerate(paths)]))

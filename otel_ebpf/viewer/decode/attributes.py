@@ -29,6 +29,8 @@ DEPTH = 8
 """Of lists and maps in each other."""
 _PLAIN = 16
 """What a number, and whatever else is small, counts for in TOTAL."""
+_SHORT = 64
+"""Characters of texts that are counted at their longest instead of being looked at."""
 _ESCAPE = 6
 """Bytes that a character may take."""
 
@@ -66,7 +68,12 @@ class Attributes:
             value = pair.value
             kind = value.WhichOneof("value")
             if kind == "string_value":
-                found[key] = self._cut(value.string_value)
+                text = value.string_value
+                if len(text) <= _SHORT and self._room > _SHORT * _ESCAPE:
+                    self._room -= len(text) * _ESCAPE
+                    found[key] = text
+                else:
+                    found[key] = self._cut(text)
             elif kind == "int_value":
                 found[key] = value.int_value
             else:

@@ -8,7 +8,7 @@ from otel_ebpf.viewer.decode.attributes import Attributes
 from otel_ebpf.viewer.decode.batch import Batch
 from otel_ebpf.viewer.decode.peers import Peers
 from otel_ebpf.viewer.decode.resources import Resources
-from otel_ebpf.viewer.decode.signature import Signer
+from otel_ebpf.viewer.decode.written import Writing
 
 FUTURE_NS = 600 * 10**9
 """How far ahead a sender's clock may be."""
@@ -23,7 +23,7 @@ class Context:
     attributes: Attributes = field(default_factory=Attributes)
     resources: Resources = field(init=False)
     peers: Peers = field(default_factory=Peers)
-    signer: Signer = field(default_factory=Signer)
+    writing: Writing = field(default_factory=Writing)
 
     def __post_init__(self) -> None:
         self.resources = Resources(self.attributes)

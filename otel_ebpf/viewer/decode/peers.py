@@ -20,7 +20,7 @@ OTHER = "(other)"
 
 _DATABASE = ("db.system.name", "db.system")
 _MESSAGING = ("messaging.system",)
-_HTTP = ("http.request.method", "http.method")
+_RPC = ("rpc.system.name", "rpc.system")
 _SERVER = ("server.address", "net.peer.name", "network.peer.address", "net.peer.ip", "net.sock.peer.addr")
 _PORT = ("server.port", "net.peer.port", "network.peer.port")
 _CLIENT = ("client.address", "network.peer.address", "http.client_ip", "net.sock.peer.addr", "net.peer.ip")
@@ -50,29 +50,20 @@ def _first(attributes: dict[str, Value], names: tuple[str, ...]) -> str:
     return ""
 
 
-def family(attributes: dict[str, Value]) -> str:
-    """service, database or messaging: what a server that speaks so is.
+def spoken(attributes: dict[str, Value]) -> tuple[str, str]:
+    """The system or protocol, "" if nothing says it; and what a server of it is: service, database or messaging.
 
-    >>> family({"db.system.name": "redis"}), family({"http.request.method": "GET"})
-    ('database', 'service')
+    >>> spoken({"db.system.name": "redis"}), spoken({"http.request.method": "GET"})
+    (('redis', 'database'), ('http', 'service'))
     """
-    if _first(attributes, _DATABASE):
-        return "database"
-    return "messaging" if _first(attributes, _MESSAGING) else "service"
-
-
-def system_of(attributes: dict[str, Value]) -> str:
-    """The system or protocol; "" if nothing says it.
-
-    >>> system_of({"db.system.name": "redis"}), system_of({"http.request.method": "GET"})
-    ('redis', 'http')
-    """
-    named = _first(attributes, (*_DATABASE, *_MESSAGING, "rpc.system.name", "rpc.system"))
-    if named:
-        return named
-    if _first(attributes, _HTTP):
-        return "http"
-    return "dns" if "dns.question.name" in attributes else ""
+    for names, family in ((_DATABASE, "database"), (_MESSAGING, "messaging"), (_RPC, "service")):
+        for name in names:
+            value = attributes.get(name)
+            if value:
+                return str(value)[:256], family
+    if attributes.get("http.request.method") or attributes.get("http.method"):
+        return "http", "service"
+    return ("dns" if "dns.question.name" in attributes else ""), "service"
 
 
 def peer(attributes: dict[str, Value], client: bool, peers: Peers) -> str:

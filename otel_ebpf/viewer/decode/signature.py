@@ -6,16 +6,12 @@ compared by its text afterwards. Stored spans depend on what is here: a change i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import blake2b
 from zlib import crc32
 
 from otel_ebpf.viewer.decode.attributes import Value
 
 BITS, WORDS = 192, 3
-REMEMBERED = 1 << 15
-_LONG = 256
-"""Characters of pairs that are not worth remembering."""
 _MASK = (1 << 64) - 1
 _ENTRIES = 2048
 
@@ -50,26 +46,3 @@ def words(signature: int) -> tuple[int, int, int]:
     (0, 1, 0)
     """
     return signature & _MASK, (signature >> 64) & _MASK, signature >> 128
-
-
-class Signer:
-    """Signs sets of attributes; bits of pairs are remembered while they repeat."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str], int] = {}
-
-    def of(self, attributes: Mapping[str, Value]) -> int:
-        """What all pairs set."""
-        known = self._known
-        signature = 0
-        for key, value in attributes.items():
-            if not isinstance(value, str) or len(value) + len(key) > _LONG:
-                signature |= bits(key, value)
-                continue
-            found = known.get((key, value))
-            if found is None:
-                if len(known) >= REMEMBERED:
-                    known.clear()
-                found = known[key, value] = bits(key, value)
-            signature |= found
-        return signature

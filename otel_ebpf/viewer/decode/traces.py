@@ -15,7 +15,7 @@ from otel_ebpf.viewer.contract import Malformed
 from otel_ebpf.viewer.decode.attributes import TEXT, Value, as_json
 from otel_ebpf.viewer.decode.batch import Batch
 from otel_ebpf.viewer.decode.context import Context
-from otel_ebpf.viewer.decode.peers import family, peer, system_of
+from otel_ebpf.viewer.decode.peers import peer, spoken
 from otel_ebpf.viewer.decode.signature import words
 from otel_ebpf.viewer.decode.weight import weigh
 
@@ -31,6 +31,7 @@ COLUMNS = (
 """Those of the table, then those that only the sums need."""
 EVENTS = 256
 """Events, and links, of one span."""
+_NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
 _CLIENT, _PRODUCER = Span.SpanKind.SPAN_KIND_CLIENT, Span.SpanKind.SPAN_KIND_PRODUCER
 
 
@@ -59,22 +60,24 @@ def decode_traces(request: bytes, context: Context) -> Batch:
 
 def _wrong(span: Span, context: Context) -> str:
     """Why the span cannot be kept; "" if it can."""
-    if len(span.trace_id) != 16 or not any(span.trace_id):
+    if len(span.trace_id) != 16 or span.trace_id == _NO_TRACE:
         return "trace id is not 16 bytes, or zero"
-    if len(span.span_id) != 8 or not any(span.span_id):
+    if len(span.span_id) != 8 or span.span_id == _NO_SPAN:
         return "span id is not 8 bytes, or zero"
     if len(span.parent_span_id) not in (0, 8):
         return "parent span id is not 8 bytes"
-    if span.end_time_unix_nano < span.start_time_unix_nano:
+    start, end = span.start_time_unix_nano, span.end_time_unix_nano
+    if end < start:
         return "ends before it starts"
-    return context.wrong_time(span.start_time_unix_nano) or context.wrong_time(span.end_time_unix_nano)
+    return context.wrong_time(start) or context.wrong_time(end)
 
 
 def _row(span: Span, service: str, resource: int, scope: str, context: Context) -> tuple[object, ...]:
     context.attributes.begin()
     attributes = context.attributes.pairs(span.attributes)
+    text, signature = context.writing.of(attributes)
     kind = span.kind if 0 <= span.kind <= 5 else 0
-    system = system_of(attributes)
+    system, family = spoken(attributes)
     called = peer(attributes, kind in (_CLIENT, _PRODUCER), context.peers) if kind > 1 else ""
     trace = span.trace_id
     status = span.status
@@ -92,13 +95,13 @@ def _row(span: Span, service: str, resource: int, scope: str, context: Context) 
         context.attributes.name(span.name),
         status.message[:TEXT],
         scope,
-        as_json(attributes),
+        text,
         _events(span.events, context) if span.events else None,
         _links(span.links, context) if span.links else None,
-        *words(context.signer.of(attributes)),
+        *words(signature),
         called,
         system,
-        family(attributes),
+        family,
     )
 
 
