@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from otel_ebpf.viewer.api.quantiles import BUCKETS, histogram, of_bounds, quantile
+from otel_ebpf.viewer.api.quantiles import BUCKETS, of_bounds, quantile, summed
 from tests.unit.viewer_api_world import CLIENT, SERVER, World
 
 TOTAL, FAILED = "traces_service_graph_request_total", "traces_service_graph_request_failed_total"
@@ -235,11 +235,27 @@ def test_series_are_rates_of_counters_levels_of_gauges_means_of_histograms(world
 def test_quantiles_are_right_to_the_width_of_a_bucket() -> None:
     draws = np.random.default_rng(7).lognormal(16, 1.5, 20_000)
     buckets = np.floor(4 * np.log2(draws)).astype(int)
-    found = histogram(buckets.tolist(), [1] * len(draws)).reshape(1, BUCKETS)
+    found, sums = summed(buckets.tolist(), [1] * len(draws), draws.tolist()).reshape(2, 1, BUCKETS)
     for share in (0.01, 0.5, 0.9, 0.99, 1.0):
-        (value,) = quantile(found, share)
+        (value,) = quantile(found, share, sums)
         assert value == pytest.approx(np.quantile(draws, share) / 1e6, rel=0.19)
     assert quantile(np.zeros((2, BUCKETS)), 0.5) == [None, None]
+
+
+def test_no_quantile_is_outside_of_what_was_measured(world: World) -> None:
+    took = [0.0111, 0.0121, 0.0129, 0.0131, 0.0151]
+    for number, seconds in enumerate(took, 1):
+        world.span("shop", "GET /", SERVER, trace=number, took=seconds, client__address="203.0.113.7")
+    world.span("shop", "GET /once", SERVER, trace=99, took=0.0151)
+    world.join()
+    with world.served() as client:
+        detail = get(client, "services/shop")
+        series = get(client, "red", service="shop")
+        (many, once) = detail["serves"]
+    for found in (detail["service"], many, *detail["callers"]):
+        assert 11.1 <= found["p50"] <= found["p99"] <= 15.1
+    assert max(value or 0 for value in series["p99"]) <= 15.1
+    assert (once["p50"], once["p99"]) == (15.1, 15.1), "that of one call is its duration"
 
 
 def test_explicit_buckets_keep_their_counts_and_places() -> None:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from otel_ebpf.viewer.api.graph_metrics import metric_edges
 from otel_ebpf.viewer.api.graph_model import EDGES, Edge, Graph, Node
-from otel_ebpf.viewer.api.quantiles import histogram
-from otel_ebpf.viewer.api.values import Row, text, whole, whole_numbers
+from otel_ebpf.viewer.api.quantiles import summed
+from otel_ebpf.viewer.api.values import Row, reals, text, whole, whole_numbers
 from otel_ebpf.viewer.api.window import Window
 from otel_ebpf.viewer.contract import Reader
 
@@ -24,26 +24,30 @@ SERVICES = 2000
 _BY_EDGE = f"""
 WITH summed AS (
     SELECT client, server, connection_type, client_kind, server_kind, system, bucket, server_bucket,
-        sum(calls)::BIGINT AS calls, sum(failed)::BIGINT AS failed
+        sum(calls)::BIGINT AS calls, sum(failed)::BIGINT AS failed,
+        sum(sum)::DOUBLE AS took, sum(server_sum)::DOUBLE AS server_took
     FROM edges WHERE time >= ? AND time < ? GROUP BY ALL
 )
 SELECT client, server,
     arg_max(connection_type, calls) AS connection_type, arg_max(client_kind, calls) AS client_kind,
     arg_max(server_kind, calls) AS server_kind, arg_max(system, calls) AS system,
     sum(calls)::BIGINT AS calls, sum(failed)::BIGINT AS failed,
-    list(bucket::INTEGER) AS buckets, list(server_bucket::INTEGER) AS server_buckets, list(calls) AS weights
+    list(bucket::INTEGER) AS buckets, list(server_bucket::INTEGER) AS server_buckets, list(calls) AS weights,
+    list(took) AS sums, list(server_took) AS server_sums
 FROM summed GROUP BY client, server ORDER BY calls DESC LIMIT {EDGES}
 """
 _BY_SERVICE = f"""
 WITH summed AS (
-    SELECT service, kind IN (2, 5) AS served, system, bucket, sum(calls)::BIGINT AS calls, sum(failed)::BIGINT AS failed
+    SELECT service, kind IN (2, 5) AS served, system, bucket,
+        sum(calls)::BIGINT AS calls, sum(failed)::BIGINT AS failed, sum(sum)::DOUBLE AS took
     FROM operations WHERE time >= ? AND time < ? GROUP BY ALL
 )
 SELECT service,
     coalesce(arg_max(system, calls) FILTER (served), '') AS system,
     coalesce(sum(calls) FILTER (served), 0)::BIGINT AS calls,
     coalesce(sum(failed) FILTER (served), 0)::BIGINT AS failed,
-    list(bucket::INTEGER) FILTER (served) AS buckets, list(calls) FILTER (served) AS weights
+    list(bucket::INTEGER) FILTER (served) AS buckets, list(calls) FILTER (served) AS weights,
+    list(took) FILTER (served) AS sums
 FROM summed GROUP BY service ORDER BY sum(summed.calls) DESC LIMIT {SERVICES}
 """
 
@@ -84,8 +88,8 @@ def _serve(node: Node, edges: list[Edge]) -> None:
         node.took = np.sum([edge.server_took for edge in edges], axis=0)
 
 
-def _took(row: Row, buckets: str) -> NDArray[np.float64]:
-    return histogram(whole_numbers(row[buckets]), whole_numbers(row["weights"]))
+def _took(row: Row, buckets: str, sums: str) -> NDArray[np.float64]:
+    return summed(whole_numbers(row[buckets]), whole_numbers(row["weights"]), reals(row[sums]))
 
 
 def _services(reader: Reader, window: Window) -> dict[str, Node]:
@@ -96,7 +100,7 @@ def _services(reader: Reader, window: Window) -> dict[str, Node]:
             text(row["system"]),
             whole(row["calls"]),
             whole(row["failed"]),
-            _took(row, "buckets"),
+            _took(row, "buckets", "sums"),
         )
         for row in reader.rows(_BY_SERVICE, window.sums)
         for name in (text(row["service"]),)
@@ -115,8 +119,8 @@ def _span_edges(reader: Reader, window: Window) -> dict[tuple[str, str], Edge]:
             text(row["system"]),
             whole(row["calls"]),
             whole(row["failed"]),
-            _took(row, "buckets"),
-            _took(row, "server_buckets"),
+            _took(row, "buckets", "sums"),
+            _took(row, "server_buckets", "server_sums"),
         )
         found[edge.client, edge.server] = edge
     return found

@@ -130,9 +130,9 @@ def _add(edge: Edge, growth: Growth) -> None:
     elif growth.name == FAILED:
         edge.failed += round(growth.value)
     elif growth.name == CLIENT_SECONDS:
-        edge.took += of_bounds(growth.bounds, growth.counts)
+        edge.took[0] += of_bounds(growth.bounds, growth.counts)
     else:
-        edge.server_took += of_bounds(growth.bounds, growth.counts)
+        edge.server_took[0] += of_bounds(growth.bounds, growth.counts)
 
 
 def _joined(

@@ -14,12 +14,12 @@ EDGES = 5000
 
 
 def _empty() -> NDArray[np.float64]:
-    return np.zeros(BUCKETS)
+    return np.zeros((2, BUCKETS))
 
 
 @dataclass(slots=True)
 class Edge:
-    """Who calls whom. took, server_took: (BUCKETS,) durations at the client's, and at the server's end."""
+    """Who calls whom. took, server_took: (2, BUCKETS) durations (`quantiles.summed`) of client and server."""
 
     client: str
     server: str
@@ -35,7 +35,7 @@ class Edge:
 
 @dataclass(slots=True)
 class Node:
-    """Who is called or calls. took: (BUCKETS,) durations of what it serves."""
+    """Who is called or calls. took: (2, BUCKETS) durations of what it serves."""
 
     name: str
     kind: str

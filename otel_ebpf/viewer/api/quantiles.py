@@ -1,7 +1,9 @@
 """Quantiles of durations that are known by bucket only.
 
 A bucket b holds 2^(b/4) <= duration in ns < 2^((b+1)/4), as in `operations`. Within a bucket durations are taken to be
-spread evenly on that logarithmic scale, which errs by at most 19 %, the width of a bucket.
+spread evenly on that logarithmic scale, which errs by at most 19 %, the width of a bucket. Where the sum of the
+durations in a bucket is known, no quantile is more than the mean of the highest one, nor less than that of the lowest:
+so none lies outside of what was measured, and that of a single call is its duration.
 """
 
 from __future__ import annotations
@@ -34,18 +36,19 @@ def histograms(
     return sums.astype(np.float64).reshape(count, BUCKETS)
 
 
-def histogram(buckets: Sequence[int], calls: Sequence[int]) -> NDArray[np.float64]:
-    """(BUCKETS,) sums of calls by bucket."""
-    sums = np.bincount(np.array(buckets, np.int64), np.array(calls, np.float64), BUCKETS)
-    return sums.astype(np.float64)
+def summed(buckets: Sequence[int], calls: Sequence[int], sums: Sequence[float]) -> NDArray[np.float64]:
+    """(2, BUCKETS) by bucket: how many durations, and their sums in ns (0: not known)."""
+    at = np.array(buckets, np.int64)
+    rows = [np.bincount(at, np.array(weights, np.float64), BUCKETS) for weights in (calls, sums)]
+    return np.array(rows, np.float64)
 
 
-def quantile(found: Histograms, share: float) -> list[float | None]:
-    """(n,) milliseconds; None for a histogram without durations.
+def quantile(found: Histograms, share: float, sums: Histograms | None = None) -> list[float | None]:
+    """(n,) milliseconds; None for a histogram without durations. sums: (n, BUCKETS) of the durations in ns; 0: unknown.
 
     >>> two = histograms(np.array([0]), 2, np.array([80]), np.array([3]))
     >>> quantile(two, 0.5)
-    [1.14354, None]
+    [1.14348, None]
     """
     reached = np.cumsum(found, axis=1)
     totals = reached[:, -1]
@@ -55,11 +58,27 @@ def quantile(found: Histograms, share: float) -> list[float | None]:
     inside = found[rows, at]
     below = reached[rows, at] - inside
     part = np.divide(wanted - below, inside, out=np.zeros(len(found)), where=inside > 0)
-    values = np.exp2((at + np.clip(part, 0, 1)) / 4) / 1e6
+    values = np.exp2((at + np.clip(part, 0, 1)) / 4)
+    if sums is not None:
+        values = np.clip(values, *_ends(found, sums))
+    values = values / 1e6
     return [
         float(f"{value:.6g}") if total > 0 else None
         for value, total in zip(values.tolist(), totals.tolist(), strict=True)
     ]
+
+
+def _ends(found: Histograms, sums: Histograms) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(n,) least and most ns of a quantile: the means of the lowest and of the highest bucket that hold anything."""
+    rows, there = np.arange(len(found)), found > 0
+    lowest, highest = there.argmax(axis=1), BUCKETS - 1 - there[:, ::-1].argmax(axis=1)
+    ends = []
+    for at, unknown in ((lowest, 0.0), (highest, np.inf)):
+        mean = np.divide(sums[rows, at], found[rows, at], out=np.zeros(len(found)), where=found[rows, at] > 0)
+        # A mean that is not in its bucket is not one of all its durations: some came without their sum.
+        known = (mean >= np.exp2(at / 4) * (1 - 1e-9)) & (mean <= np.exp2((at + 1) / 4) * (1 + 1e-9))
+        ends.append(np.where(known, mean, unknown))
+    return ends[0], np.maximum(ends[0], ends[1])
 
 
 def of_bounds(bounds: Sequence[float], counts: Sequence[float]) -> NDArray[np.float64]:

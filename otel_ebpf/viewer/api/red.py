@@ -26,11 +26,13 @@ def red(ask: Ask) -> RedSeries:
     found = _sums(ask.reader, window, steps, given)
     index = found["step"].astype(np.int64).clip(0, steps.count - 1)
     took = histograms(index, steps.count, found["bucket"], found["calls"])
+    sums = histograms(index, steps.count, found["bucket"], found["sum"])
     calls = took.sum(axis=1)
     failed = np.bincount(index, found["failed"].astype(np.float64), steps.count).astype(np.float64)
     counted = _counted(ask, window, steps)
     if counted is not None and counted.calls.sum() > MORE * calls.sum():
         calls, failed, took = counted.calls, counted.failed, counted.took
+        sums = np.zeros_like(took)
     used = np.flatnonzero(took.sum(axis=0))
     low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
     return RedSeries(
@@ -40,8 +42,8 @@ def red(ask: Ask) -> RedSeries:
         times=steps.times,
         calls=np.rint(calls).astype(np.int64).tolist(),
         failed=np.rint(failed).astype(np.int64).tolist(),
-        p50=quantile(took, 0.5),
-        p99=quantile(took, 0.99),
+        p50=quantile(took, 0.5, sums),
+        p99=quantile(took, 0.99, sums),
         heat=Heat(
             bounds=[float(f"{upper_ms(bucket):.6g}") for bucket in range(low, high)],
             counts=np.rint(took[:, low:high]).astype(np.int64).tolist(),
@@ -63,10 +65,11 @@ def _counted(ask: Ask, window: Window, steps: Steps) -> EdgeSteps | None:
 
 
 def _sums(reader: Reader, window: Window, steps: Steps, given: Given) -> Columns:
-    """Columns step, bucket, calls, failed."""
+    """Columns step, bucket, calls, failed, sum (of durations, ns)."""
     table, which, parameters = _which(reader, given)
     return reader.columns(
-        "SELECT (time - $3) // $4 AS step, bucket, sum(calls)::BIGINT AS calls, sum(failed)::BIGINT AS failed"
+        "SELECT (time - $3) // $4 AS step, bucket, sum(calls)::BIGINT AS calls, sum(failed)::BIGINT AS failed,"
+        " sum(sum)::DOUBLE AS sum"
         f" FROM {table} WHERE time >= $1 AND time < $2 AND {which} GROUP BY ALL",
         [*window.sums, steps.start, steps.step, *parameters],
     )
@@ -83,7 +86,7 @@ def _which(reader: Reader, given: Given) -> tuple[str, str, list[object]]:
         values: list[object] = [value for value in (client, server) if value]
         return "edges", _numbered(conditions), values
     if service and not operation and not kind and not _has_spans(reader, service):
-        return "(SELECT * REPLACE (server_bucket AS bucket) FROM edges)", "server = $5", [service]
+        return "(SELECT * REPLACE (server_bucket AS bucket, server_sum AS sum) FROM edges)", "server = $5", [service]
     kinds = [KINDS.index(name) for name in KINDS if name == kind] if kind else None if operation else list(_SERVED)
     conditions = [f"{name} = " for name, value in (("service", service), ("name", operation)) if value]
     values = [value for value in (service, operation) if value]

@@ -13,9 +13,9 @@ from otel_ebpf.viewer.api.ask import Ask, NotFound
 from otel_ebpf.viewer.api.gaps import gaps
 from otel_ebpf.viewer.api.graph import graph
 from otel_ebpf.viewer.api.graph_model import Edge, Graph, Node
-from otel_ebpf.viewer.api.quantiles import BUCKETS, Histograms, histogram, quantile
+from otel_ebpf.viewer.api.quantiles import BUCKETS, quantile, summed
 from otel_ebpf.viewer.api.resources import by_service, group_of, groupings
-from otel_ebpf.viewer.api.values import ms, text, whole, whole_numbers
+from otel_ebpf.viewer.api.values import ms, reals, text, whole, whole_numbers
 from otel_ebpf.viewer.api.window import Steps, Window
 from otel_ebpf.viewer.contract import Reader
 
@@ -27,19 +27,20 @@ FROM {table} WHERE time >= $1 AND time < $2 AND {which} GROUP BY ALL
 """
 _BY_OPERATION = """
 WITH summed AS (
-    SELECT name, kind, system, bucket, sum(calls)::BIGINT AS calls, sum(failed)::BIGINT AS failed
+    SELECT name, kind, system, bucket, sum(calls)::BIGINT AS calls, sum(failed)::BIGINT AS failed,
+        sum(sum)::DOUBLE AS took
     FROM operations WHERE time >= $1 AND time < $2 AND {which} GROUP BY ALL
 )
 SELECT name, kind::INTEGER AS kind, system, sum(calls)::BIGINT AS calls, sum(failed)::BIGINT AS failed,
-    list(bucket::INTEGER) AS buckets, list(calls) AS weights
+    list(bucket::INTEGER) AS buckets, list(calls) AS weights, list(took) AS sums
 FROM summed GROUP BY name, kind, system ORDER BY calls DESC LIMIT $3
 """
 
 
 def reds(found: list[tuple[int, int]], took: list[NDArray[np.float64]], seconds: float) -> list[Red]:
-    """RED of several things. found: calls and failed of each; took: (BUCKETS,) durations of each."""
-    stacked: Histograms = np.array(took).reshape(len(took), BUCKETS)
-    middle, high = quantile(stacked, 0.5), quantile(stacked, 0.99)
+    """RED of several things. found: calls and failed of each; took: (2, BUCKETS) durations of each."""
+    stacked = np.array(took).reshape(len(took), 2, BUCKETS)
+    middle, high = (quantile(stacked[:, 0], share, stacked[:, 1]) for share in (0.5, 0.99))
     return [
         Red(calls=calls, failed=failed, rate=round(calls / seconds, 6), p50=p50, p99=p99)
         for (calls, failed), p50, p99 in zip(found, middle, high, strict=True)
@@ -133,7 +134,7 @@ def _operations(
     reader: Reader, window: Window, which: str, parameters: list[object], seconds: float
 ) -> list[Operation]:
     rows = reader.rows(_BY_OPERATION.format(which=which), [*window.sums, _OPERATIONS, *parameters])
-    took = [histogram(whole_numbers(row["buckets"]), whole_numbers(row["weights"])) for row in rows]
+    took = [summed(whole_numbers(row["buckets"]), whole_numbers(row["weights"]), reals(row["sums"])) for row in rows]
     numbers = reds([(whole(row["calls"]), whole(row["failed"])) for row in rows], took, seconds)
     return [
         Operation(**red, name=text(row["name"]), kind=KINDS[min(whole(row["kind"]), 5)], system=text(row["system"]))
