@@ -43,6 +43,7 @@ WHAT: dict[str, tuple[str, ...]] = {
 }
 """The endpoint of each, by how many names or ids are given; "" where they are too few."""
 _NAMES = "names or ids"
+_OF_SERVICES = ("red", "traces", "logs")
 PARAMETERS = {
     "start": ("TIME", "from when on: -15m (s, m, h, d), now, or Unix milliseconds"),
     "end": ("TIME", "until when (default: now)"),
@@ -95,8 +96,26 @@ def main(options: argparse.Namespace) -> int:
         raise UnsupportedError(f"query: what answers at {options.address} is no viewer of otel-ebpf")
     from otel_ebpf.viewer.query_text import show
 
-    show(options.what if not options.names else f"{options.what} NAME", answer)
+    if not show(options.what if not options.names else f"{options.what} NAME", answer):
+        sys.stderr.write(f"query: {_nothing(options)}\n")
     return 0
+
+
+def _nothing(options: argparse.Namespace) -> str:
+    """What was asked for in vain, and what else could be asked."""
+    if options.what == "agents":
+        return "no agent has reported here in this time"
+    others = ("start", "end", "limit", "order", "steps", "group_by")
+    given = {name: getattr(options, name) for name in PARAMETERS if name not in others}
+    filters = [
+        f"--{name.replace('_', '-')} {value}"
+        for name, values in given.items()
+        for value in (values if isinstance(values, list) else [values])
+        if value is not None
+    ]
+    what = f"nothing fits {' '.join(filters)}" if filters else "there is nothing"
+    names = ", or other values (`otel-ebpf query services` lists the services)" if filters else ""
+    return f"{what} in this time: try a longer one (--start -24h){names}"
 
 
 def _url(options: argparse.Namespace) -> str:
@@ -104,7 +123,8 @@ def _url(options: argparse.Namespace) -> str:
     count = len(options.names)
     if count >= len(paths) or not paths[count]:
         wanted = " or ".join(str(number) for number, path in enumerate(paths) if path)
-        raise ConfigError(f"query {options.what}: takes {wanted} {_NAMES}, got {count}")
+        named = f": use --service {options.names[0]}" if options.what in _OF_SERVICES and count == 1 else ""
+        raise ConfigError(f"query {options.what}: takes {wanted} {_NAMES}, got {count}{named}")
     path = paths[count].format(*(quote(name, safe="") for name in options.names))
     given = [(name, getattr(options, name)) for name in PARAMETERS]
     pairs = [(name, value) for name, value in given if value is not None]

@@ -14,20 +14,23 @@ from otel_ebpf.control.text import clean, duration, rate, size
 
 Item = Mapping[str, object]
 _BARS = "▁▂▃▄▅▆▇█"
+_SEVERITIES = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 _LONGEST = 200
 _WIDTH = 4000
 _DEEPEST = 40
 """Levels of the tree of a trace that are indented."""
 
 
-def show(what: str, answer: dict[str, object]) -> None:
-    """Print an answer. what: as on the command line, with NAME for a name that was given."""
+def show(what: str, answer: dict[str, object]) -> bool:
+    """Print an answer; False: there is nothing in it. what: as on the command line, NAME for a name that was given."""
     # Wider than any line: ids are copied and lines are grepped whole, so nothing is cut to the terminal's width.
     console = Console(highlight=False, markup=False, emoji=False, width=_WIDTH)
-    for table in _SHOW[what](answer):
+    tables = _SHOW[what](answer)
+    for table in tables:
         console.print(table)
     for gap in _items(answer, "gaps"):
         console.print(Text(_gap(gap), "yellow"))
+    return any(table.row_count for table in tables)
 
 
 def _gap(gap: Item) -> str:
@@ -171,11 +174,19 @@ def _trace(answer: Item) -> list[Table]:
         _row(
             Text(f"{'  ' * min(depth, _DEEPEST)}{_text(one, 'name')}", "red" if one.get("status") == "error" else ""),
             *(_text(one, "service"), _text(one, "kind"), f"+{_took(_number(one, 'start') - begin)}"),
-            *(_took(one.get("duration")), _link(one), _text(one, "span_id")),
+            *(_took(one.get("duration")), _status_of(one), _link(one), _text(one, "span_id")),
         )
         for depth, one in _tree(spans)
     )
-    return [_table("SPAN SERVICE KIND >START >TOOK LINK ID", rows), *(_logs(answer) if answer.get("logs") else [])]
+    return [
+        _table("SPAN SERVICE KIND >START >TOOK STATUS LINK ID", rows),
+        *(_logs(answer) if answer.get("logs") else []),
+    ]
+
+
+def _status_of(span: Item) -> Text:
+    status = _text(span, "status")
+    return Text("" if status == "unset" else status, "red" if status == "error" else "")
 
 
 def _link(span: Item) -> str:
@@ -227,12 +238,22 @@ def _logs(answer: Item) -> list[Table]:
         _row(
             _clock(one.get("time")),
             _text(one, "service"),
-            _text(one, "severity"),
+            _severity(_number(one, "severity")),
             _text(one, "body") or _text(one, "event"),
         )
         for one in _items(answer, "logs")
     )
-    return [_table("TIME SERVICE >SEVERITY BODY", rows)]
+    return [_table("TIME SERVICE SEVERITY BODY", rows)]
+
+
+def _severity(number: float) -> str:
+    """OTLP's short name of a SeverityNumber.
+
+    >>> _severity(9), _severity(18), _severity(0)
+    ('INFO', 'ERROR2', '-')
+    """
+    name, finer = divmod(int(number) - 1, 4)
+    return f"{_SEVERITIES[name]}{finer + 1 if finer else ''}" if 1 <= number <= 24 else "-"
 
 
 def _metrics(answer: Item) -> list[Table]:
@@ -267,12 +288,21 @@ def _agents(answer: Item) -> list[Table]:
     return [_table("HOST VERSION SEEN >SPANS/S >CPU >MEMORY >UNATTACHED >LOSSES", rows)]
 
 
+def _state(group: Item, key: str) -> str:
+    value = group.get(key)
+    if not isinstance(value, (int, float)):
+        return _text(group, key) or "-"
+    if key == "oldest":
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value / 1e3)) if 0 <= value < 1e14 else "-"
+    return size(int(value)) if key.endswith("bytes") else f"{value:.2f}" if key.endswith("per_second") else str(value)
+
+
 def _status(answer: Item) -> list[Table]:
     rows: list[list[str | Text]] = [["version", _text(answer, "version")]]
     for group in ("listen", "store", "ingest"):
         found = answer.get(group)
         if isinstance(found, dict):
-            rows += [[f"{group} {key}", _text(found, key)] for key in found]
+            rows += [[f"{group} {key}", _state(found, key)] for key in found]
     problems = answer.get("problems")
     rows += [["problem", Text(clean(str(one)), "red")] for one in (problems if isinstance(problems, list) else [])]
     return [_table("WHAT VALUE", rows)]

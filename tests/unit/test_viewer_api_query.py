@@ -67,6 +67,24 @@ def test_a_trace_as_a_tree_with_durations_and_links(run: Run) -> None:
     assert any("hello" in line for line in lines)
 
 
+def test_failed_spans_and_severities_are_told_by_words(run: Run) -> None:
+    failed = [line for line in run("trace", "4").splitlines() if " error " in line]
+    assert [line.split()[0] for line in failed] == ["POST", "SELECT"]
+    assert " INFO " in run("logs", "--text", "hello")
+    assert re.search(r"store oldest +20[0-9]{2}-[01][0-9]-[0-3][0-9] ", run("status"))
+
+
+def test_an_empty_answer_says_what_was_asked_for_in_vain(run: Run) -> None:
+    parser = argparse.ArgumentParser()
+    query.add_arguments(parser)
+    said = query._nothing(parser.parse_args(["traces", "--service", "nosuch"]))
+    assert said.startswith("nothing fits --service nosuch in this time: try a longer one (--start -24h), or")
+    with pytest.raises(ConfigError, match="red: takes 0 names or ids, got 1: use --service nginx"):
+        query._url(parser.parse_args(["red", "nginx"]))
+    with pytest.raises(UnsupportedError, match="an id has 32 digits, is it whole"):
+        run("trace", "311c07d1")
+
+
 def test_parents_in_a_circle_do_not_hide_or_repeat_spans() -> None:
     spans: list[dict[str, object]] = [
         {"span_id": "a", "parent_id": "b", "start": 1},

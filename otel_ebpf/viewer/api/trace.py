@@ -19,6 +19,8 @@ BYTES = 64 << 20
 TOLD_AFTER = 60 * SECOND
 """Losses of a moment are told afterwards: agents report every 5 s to 60 s, and spans are refused when they come in."""
 _LOW = (1 << 64) - 1
+_SHORT = 1 << 96
+"""Ids below are hardly whole: leading zeros may be missing, but an id is random."""
 _SIZE = "strlen(spans.attributes) + coalesce(strlen(events), 0) + coalesce(strlen(links), 0)"
 # Only numbers are sorted: DuckDB could not hold as many texts as an answer can.
 _WHICH = f"""
@@ -40,7 +42,8 @@ def trace(ask: Ask) -> Trace:
     number = ask.given.sure("id")
     rows = spans_of(ask.reader, number)
     if not rows:
-        raise NotFound(f"trace {number:032x}: not found; it may be older than what is kept")
+        short = "an id has 32 digits, is it whole?" if number < _SHORT else "it may be older than what is kept"
+        raise NotFound(f"trace {number:032x}: not found; {short}")
     window = Window(whole(rows[0]["start"]), max(whole(row["start"]) + whole(row["duration"]) for row in rows) + 1)
     found = gaps(ask.reader, Window(window.start, window.end + TOLD_AFTER))
     rest = whole(rows[0]["total"]) - len(rows)
