@@ -3,7 +3,7 @@ import { test } from "node:test";
 import "./browser";
 import type { LiveSpan } from "../src/api";
 import { toggled } from "../src/live/filter";
-import { added, countOf, hold, KEPT, missed, NONE, release, spansOf } from "../src/live/lines";
+import { added, countOf, hold, KEPT, missed, NONE, pathFirst, release, spansOf } from "../src/live/lines";
 import { Parser } from "../src/live/stream";
 
 const spans = (...times: number[]): LiveSpan[] => times.map((time) => ({
@@ -51,4 +51,13 @@ test("what was not sent is counted; nonsense is nothing", () => {
 test("an example is put into the filter, and taken out again", () => {
   assert.equal(toggled("service=shop", "error=true"), "service=shop error=true");
   assert.equal(toggled("error=true  service=shop", "error=true"), "service=shop");
+});
+
+test("within a batch lines stand by their time, whatever order they came in", () => {
+  assert.deepEqual(added(NONE, spans(3, 1, 2)).shown.map((line) => line.time), [3, 2, 1]);
+});
+
+test("a URL is shown from its path on: its host is the peer", () => {
+  assert.equal(pathFirst("GET https://localhost:8443/p/1?q=2"), "GET /p/1?q=2");
+  assert.equal(pathFirst("SELECT 'GET http://a/b'"), "SELECT 'GET http://a/b'");
 });

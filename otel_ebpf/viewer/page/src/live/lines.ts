@@ -20,9 +20,9 @@ export interface Lines {
 
 export const NONE: Lines = { shown: [], waiting: [], waited: 0, held: false, total: 0, missed: 0 };
 
-/** `spans`: oldest first, as they are sent. */
+/** `spans`: as they are sent, in batches of each sender; within one they are put in order. */
 export function added(lines: Lines, spans: readonly LiveSpan[]): Lines {
-  const fresh = spans.map((span, index): Line => ({ ...span, number: lines.total + index })).reverse();
+  const fresh = [...spans].sort((one, other) => one.time - other.time).map((span, index): Line => ({ ...span, number: lines.total + index })).reverse();
   const total = lines.total + spans.length;
   return lines.held
     ? { ...lines, total, waited: lines.waited + spans.length, waiting: [...fresh, ...lines.waiting].slice(0, KEPT) }
@@ -43,6 +43,11 @@ export function release(lines: Lines): Lines {
 export function spansOf(data: string): LiveSpan[] {
   const value = parsed(data);
   return Array.isArray(value) ? value.filter((one): one is LiveSpan => typeof one === "object" && one !== null && "trace_id" in one) : [];
+}
+
+/** "GET https://localhost:8443/p/1" → "GET /p/1": the host is the column before it. */
+export function pathFirst(what: string): string {
+  return what.replace(/^([A-Z]+ )https?:\/\/[^/?#\s]+/, "$1");
 }
 
 /** The number of the event "missed". */

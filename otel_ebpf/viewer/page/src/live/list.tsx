@@ -6,7 +6,7 @@ import { meansOf, shortOf } from "../links";
 import { at, go, href } from "../url";
 import { useStretch } from "../virtual";
 import { Failed, KIND_ARROWS, KIND_WORDS } from "../waterfall/marks";
-import type { Line } from "./lines";
+import { pathFirst, type Line } from "./lines";
 
 const SLOW_MS = 100;
 const VERY_SLOW_MS = 1000;
@@ -50,7 +50,7 @@ function LineRow({ line, index, top }: { line: Line; index: number; top: number 
       <span role="cell" class="tap-arrow"><span aria-hidden="true">{KIND_ARROWS[line.kind] ?? "·"}</span><span class="visually-hidden">{KIND_WORDS[line.kind] ?? line.kind}</span></span>
       <span role="cell" class="clip tap-peer" title={line.peer}>{line.peer}</span>
       <span role="cell" class="clip muted tap-system">{line.system}</span>
-      <span role="cell" class="clip tap-what"><a href={address} title={line.what}>{line.what || "no name"}</a></span>
+      <span role="cell" class="clip tap-what"><a href={address} title={line.what}>{pathFirst(line.what) || "no name"}</a></span>
       <span role="cell" class={`clip tap-status${line.failed ? " bad" : " ok"}`} title={line.status}>{line.failed && <><Failed label="failed" /> </>}{line.status}</span>
       <span role="cell" class={`number tap-duration ${slow}`}>{duration(line.duration)}</span>
       <span role="cell" class="tap-link">{line.link && <span class="wf-tag" title={`Parent found by ${line.link}. ${meansOf(line.link)}`}>{shortOf(line.link)}</span>}</span>

@@ -42,7 +42,10 @@ export function MapCanvas({ graph, arrangement, selected, matches, view, pick, v
   // The scene must know the graph before the buttons are placed, and the stage be there before it is drawn.
   const known = useRef<Graph | null>(null);
   const anew = useRef(false);
+  const come = useRef<string[]>([]);
   if (known.current !== graph) {
+    const before = known.current;
+    come.current = before ? graph.nodes.filter((node) => !before.byId.has(node.id)).map((node) => node.id) : [];
     anew.current = scene.update(graph, arrangement, pinned) || anew.current;
     known.current = graph;
   }
@@ -83,7 +86,8 @@ export function MapCanvas({ graph, arrangement, selected, matches, view, pick, v
     if (anew.current) {
       anew.current = false;
       if (!view) made.fit(false);
-    }
+    } else if (come.current.length > 0) made.include(come.current);
+    come.current = [];
     made.invalidate();
   });
 

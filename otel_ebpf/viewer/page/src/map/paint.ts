@@ -16,6 +16,9 @@ export interface Look {
   hovered: string | null;
   /** Few enough edges for each to have its numbers written on it. */
   labels: boolean;
+  /** Few enough, but too far away for that: the unhealthy, the pointed at and the chosen ones bear theirs, at a size that can be read. */
+  few: boolean;
+  selectedEdge: string | null;
 }
 
 type Context = CanvasRenderingContext2D;
@@ -125,9 +128,12 @@ function mark(context: Context, state: Health, x: number, y: number, size: numbe
   else context.fill();
 }
 
-export function edgeText(edge: GraphEdge): string {
+/** "0.45/s · 5.5 %"; where there are only `width` px between the nodes, without its less important part, or nothing. */
+export function edgeText(edge: GraphEdge, width = Infinity): string {
   const state = health(edge);
-  return state === "warn" || state === "bad" ? `${rate(edge.rate)} · ${percent(errorShare(edge))}` : rate(edge.rate);
+  const share = percent(errorShare(edge));
+  const texts = state === "warn" || state === "bad" ? [`${rate(edge.rate)} · ${share}`, share] : [rate(edge.rate)];
+  return texts.find((text) => textWidth(text, NOTE_FONT) <= width) ?? "";
 }
 
 /** The size of an edge's label in world units; it stands around the middle of the curve. */
@@ -146,9 +152,9 @@ export function paintEdgeLabel(context: Context, scene: Scene, edge: GraphEdge, 
   const state = health(edge);
   const unwell = state === "warn" || state === "bad";
   const lit = look.litEdges === null || look.litEdges.has(edge.id);
-  if (!curve || !lit || !(look.labels || unwell || look.litEdges !== null)) return;
-  const { x, y } = labelAt(curve);
-  if (!look.labels && look.litEdges === null) { // of many edges the unhealthy ones bear their mark, of constant size
+  const chosen = edge.id === look.selectedEdge || edge.client === look.selected || edge.server === look.selected;
+  if (!curve || !lit || !(look.labels || unwell || chosen || look.litEdges !== null)) return;
+  if (!look.labels && !look.few && !chosen && look.litEdges === null) { // of many edges the unhealthy ones bear their mark, of constant size
     context.fillStyle = color(EDGE_COLOR[state]);
     context.strokeStyle = color("bg");
     context.lineWidth = 2 / look.scale;
@@ -156,13 +162,22 @@ export function paintEdgeLabel(context: Context, scene: Scene, edge: GraphEdge, 
     context.stroke();
     return;
   }
-  let left = x - labelSize(edge).w / 2 + 5;
+  const enlarged = Math.max(1, 0.9 / look.scale);
+  const [from, to] = [curve.points[0]?.x ?? 0, curve.points.at(-1)?.x ?? 0];
+  const room = edge.client === edge.server ? Infinity : Math.abs(to - from) / enlarged - 4 - (unwell ? 13 : 0);
+  const text = edgeText(edge, room);
+  const at = labelAt(curve);
+  context.save();
+  context.translate(at.x, at.y);
+  context.scale(enlarged, enlarged);
+  // beside the loop, not over its node
+  let left = edge.client === edge.server ? 4 : -(textWidth(text, NOTE_FONT) + (unwell ? 13 : 0)) / 2;
   context.lineJoin = "round";
   context.strokeStyle = color("bg");
   context.lineWidth = 4;
   context.fillStyle = color(EDGE_COLOR[state]);
   if (unwell) {
-    mark(context, state, left + 5, y, 4.5);
+    mark(context, state, left + 5, 0, 4.5);
     context.stroke();
     context.fill();
     left += 13;
@@ -171,8 +186,9 @@ export function paintEdgeLabel(context: Context, scene: Scene, edge: GraphEdge, 
   }
   context.font = NOTE_FONT;
   context.textBaseline = "middle";
-  context.strokeText(edgeText(edge), left, y + 0.5);
-  context.fillText(edgeText(edge), left, y + 0.5);
+  context.strokeText(text, left, 0.5);
+  context.fillText(text, left, 0.5);
+  context.restore();
 }
 
 function outline(context: Context, node: GraphNode, x: number, y: number, w: number, h: number): void {
@@ -274,7 +290,7 @@ export function paintNode(context: Context, placed: Placed & { node: GraphNode }
     context.fillText(fitted(nodeTitle(node), NAME_FONT, w - inset - 24), x + inset + 14, markY + 0.5);
     context.font = NOTE_FONT;
     context.fillStyle = color("muted");
-    context.fillText(fitted(nodeNote(node), NOTE_FONT, w - inset - 10), x + inset, markY + 16.5);
+    context.fillText(nodeNote(node, w - inset - 8), x + inset, markY + 16.5);
   }
   context.globalAlpha = 1;
 }

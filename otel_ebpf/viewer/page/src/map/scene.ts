@@ -11,7 +11,7 @@ export interface Hull { group: string; x: number; y: number; w: number; h: numbe
 const HEIGHT = 46;
 const NARROWEST = 128;
 const WIDEST = 216;
-const WIDE_NOTE = "88.8/s · p99 88.8\u202fms";
+const WIDE_NOTE = "88.8/min · p99 88.8\u202fms";
 /** Large maps are seen from afar, where names are written larger than the node was measured for. */
 const WIDE_ENOUGH_FROM_AFAR = 176;
 
@@ -34,9 +34,11 @@ export function textWidth(text: string, font: string): number {
   return width;
 }
 
-export function nodeNote(node: GraphNode): string {
+/** "sends 2.73/min · p99 3.51 ms"; where that is wider than `width` px, without its less important parts. */
+export function nodeNote(node: GraphNode, width = Infinity): string {
   if (node.calls === 0) return "no calls";
-  return `${node.sends ? "sends " : ""}${rate(node.rate)} · p99 ${duration(node.p99)}`;
+  const sends = `${node.sends ? "sends " : ""}${rate(node.rate)}`;
+  return [`${sends} · p99 ${duration(node.p99)}`, sends].find((text) => textWidth(text, NOTE_FONT) <= width) ?? rate(node.rate);
 }
 
 export function nodeTitle(node: GraphNode): string {

@@ -153,6 +153,19 @@ export class Stage {
     if (byUser) this.events.viewed(null);
   }
 
+  /** Nodes that came are outside of what is seen: all is shown again, unless the user chose what is seen. */
+  include(ids: readonly string[]): void {
+    if (this.own) return;
+    const outside = ids.some((id) => {
+      const node = this.scene.nodes.get(id);
+      if (!node) return false;
+      const [left, top] = this.transform.apply([node.x - node.w / 2, node.y - node.h / 2]);
+      const [right, bottom] = this.transform.apply([node.x + node.w / 2, node.y + node.h / 2]);
+      return left < 0 || top < 0 || right > this.screen.width || bottom > this.screen.height;
+    });
+    if (outside) this.fit(false);
+  }
+
   zoomBy(factor: number): void {
     select(this.host).call(this.behavior.scaleBy, factor);
     this.own = true;
@@ -281,7 +294,7 @@ export class Stage {
       lit = new Set([one?.client ?? "", one?.server ?? ""]);
       litEdges = new Set([edge]);
     }
-    return { scale: this.transform.k, lit, litEdges, selected: this.selected.node, hovered: this.hit.node?.id ?? null, labels: this.labels };
+    return { scale: this.transform.k, lit, litEdges, selected: this.selected.node, hovered: this.hit.node?.id ?? null, labels: this.labels, few: (graph?.edges.length ?? 0) <= FEW_EDGES, selectedEdge: this.selected.edge };
   }
 
   /** Everything but `without`, as an image. */

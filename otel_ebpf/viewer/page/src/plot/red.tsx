@@ -6,9 +6,10 @@ import { live, setRange } from "../window";
 import { perStep } from "./steps";
 import { TimePlot } from "./time";
 
-/** Without the newest step while it fills: spans come in batches, and a dip at the right edge would be no news. */
+/** Without the newest step while it fills: spans come in batches, and a dip at the right edge would be no news;
+ * but it is kept where it has all there is. */
 function complete(series: RedSeries): RedSeries {
-  if (!live.value || series.times.length < 3) return series;
+  if (!live.value || series.times.length < 3 || series.calls.slice(0, -1).every((calls) => calls === 0)) return series;
   const cut = <T,>(values: readonly T[]): T[] => values.slice(0, -1);
   return { ...series, times: cut(series.times), calls: cut(series.calls), failed: cut(series.failed), p50: cut(series.p50), p99: cut(series.p99) };
 }

@@ -98,7 +98,7 @@ function optionsOf(
         ...(line.dash ? { dash: [...line.dash] } : {}),
         ...(line.fill || line.bars ? { fill: line.bars ? color(line.color) : `${color(line.color)}24` } : {}),
         ...(line.bars && uPlot.paths.bars ? { paths: uPlot.paths.bars({ size: [0.7, 12], gap: 1 }) } : {}),
-        points: { show: false },
+        points: { show: true, size: 5, filter: (self, index) => alone(self.data[index] ?? []), stroke: color(line.color), fill: color(line.color) },
         spanGaps: false,
         value: (_, value) => (value === null ? "–" : format(value)),
       })),
@@ -112,6 +112,12 @@ function optionsOf(
       }],
     },
   };
+}
+
+/** Values without a neighbour: a line through them has no length, so they are drawn as points. */
+export function alone(values: ArrayLike<number | null | undefined>): number[] {
+  const is = (index: number): boolean => values[index] !== null && values[index] !== undefined;
+  return Array.from(values, (_, index) => index).filter((index) => is(index) && !is(index - 1) && !is(index + 1));
 }
 
 /** Without a cursor the legend has the newest values. */
