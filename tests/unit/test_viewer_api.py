@@ -227,6 +227,26 @@ def test_spans_of_unknown_callers_do_not_make_a_service(tmp_path: Path) -> None:
         assert by(get(client, "map")["nodes"], "name")["unknown"]["kind"] == "external"
 
 
+def test_a_service_that_nobody_calls_is_told_by_its_own_roots(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for number in range(1, 5):
+        run = world.span("batch", "nightly", 1, trace=number, ago=60, took=2, failed=number == 4)
+        world.span("batch", "step", 1, trace=number, parent=run, ago=59)
+        world.span("batch", "SELECT", CLIENT, trace=number, parent=run, ago=59, db__system__name="postgresql")
+    served = world.span("shop", "GET /", SERVER, trace=9, client__address="203.0.113.7")
+    world.span("shop", "render", 1, trace=9, parent=served)
+    world.span("shop", "cleanup", 1, trace=10)
+    world.join()
+    with world.served() as client:
+        services = by(get(client, "services")["services"], "name")
+        detail, series = get(client, "services/batch"), get(client, "red", service="batch")
+    batch = services["batch"]
+    assert (batch["calls"], batch["failed"], batch["p50"], sum(batch["spark"])) == (4, 1, 2000, 4)
+    assert [(one["name"], one["kind"], one["calls"]) for one in detail["serves"]] == [("nightly", "internal", 4)]
+    assert (sum(series["calls"]), sum(series["failed"])) == (4, 1)
+    assert services["shop"]["calls"] == 1, "one that is called is told by its calls"
+
+
 def test_the_documentation_lists_the_endpoints_as_they_are() -> None:
     """If not: python -m otel_ebpf.viewer.api.reference prints the table."""
     assert table() in (ROOT / "docs/query-api.md").read_text()

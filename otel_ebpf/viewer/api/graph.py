@@ -2,7 +2,8 @@
 
 Spans may be sampled; the metrics (`traces_service_graph_request_*`, as Tempo makes them) count every exchange. Where
 they count more calls of an edge than the spans do, the edge's numbers are the metrics'. A node's numbers are those of
-what it serves: of its server spans, or of the edges to it where these add up to more.
+what it serves: of its server spans, or of the edges to it where these add up to more. What nobody calls has those of
+its internal roots.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from otel_ebpf.viewer.api.graph_metrics import metric_edges
 from otel_ebpf.viewer.api.graph_model import EDGES, Edge, Graph, Node
 from otel_ebpf.viewer.api.quantiles import summed
+from otel_ebpf.viewer.api.roots import count_roots
 from otel_ebpf.viewer.api.values import Row, reals, text, whole, whole_numbers
 from otel_ebpf.viewer.api.window import Window
 from otel_ebpf.viewer.contract import Reader
@@ -38,7 +40,7 @@ FROM summed GROUP BY client, server ORDER BY calls DESC LIMIT {EDGES}
 """
 _BY_SERVICE = f"""
 WITH summed AS (
-    SELECT service, kind IN (2, 5) AS served, system, bucket,
+    SELECT service, kind IN (2, 5) AS served, kind < 2 AS internal, system, bucket,
         sum(calls)::BIGINT AS calls, sum(failed)::BIGINT AS failed, sum(sum)::DOUBLE AS took
     FROM operations WHERE time >= ? AND time < ? GROUP BY ALL
 )
@@ -47,7 +49,7 @@ SELECT service,
     coalesce(sum(calls) FILTER (served), 0)::BIGINT AS calls,
     coalesce(sum(failed) FILTER (served), 0)::BIGINT AS failed,
     list(bucket::INTEGER) FILTER (served) AS buckets, list(calls) FILTER (served) AS weights,
-    list(took) FILTER (served) AS sums
+    list(took) FILTER (served) AS sums, bool_or(internal) AS internal
 FROM summed GROUP BY service ORDER BY sum(summed.calls) DESC LIMIT {SERVICES}
 """
 
@@ -65,6 +67,8 @@ def graph(reader: Reader, window: Window) -> Graph:
         incoming.setdefault(edge.server, []).append(edge)
     for name, edges in incoming.items():
         _serve(found.nodes[name], edges)
+    idle = [node for node in found.nodes.values() if node.internal and not node.calls and node.kind == "service"]
+    count_roots(reader, window, idle)
     return found
 
 
@@ -101,6 +105,7 @@ def _services(reader: Reader, window: Window) -> dict[str, Node]:
             whole(row["calls"]),
             whole(row["failed"]),
             _took(row, "buckets", "sums"),
+            internal=bool(row["internal"]),
         )
         for row in reader.rows(_BY_SERVICE, window.sums)
         for name in (text(row["service"]),)

@@ -35,7 +35,10 @@ class Edge:
 
 @dataclass(slots=True)
 class Node:
-    """Who is called or calls. took: (2, BUCKETS) durations of what it serves."""
+    """Who is called or calls. took: (2, BUCKETS) durations of what it serves.
+
+    internal: whether it has spans of what goes on in it. by_itself: its numbers are those of its root spans.
+    """
 
     name: str
     kind: str
@@ -43,6 +46,8 @@ class Node:
     calls: int = 0
     failed: int = 0
     took: NDArray[np.float64] = field(default_factory=_empty)
+    internal: bool = False
+    by_itself: bool = False
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from otel_ebpf.viewer.api.graph_metrics import TOTAL
 from otel_ebpf.viewer.api.graph_steps import EdgeSteps, edge_steps
 from otel_ebpf.viewer.api.parameters import BadParameter, Given
 from otel_ebpf.viewer.api.quantiles import histograms, quantile, upper_ms
+from otel_ebpf.viewer.api.roots import ROOTS, works_by_itself
 from otel_ebpf.viewer.api.values import ms
 from otel_ebpf.viewer.api.window import Steps, Window
 from otel_ebpf.viewer.contract import Columns, Reader
@@ -66,7 +67,7 @@ def _counted(ask: Ask, window: Window, steps: Steps) -> EdgeSteps | None:
 
 def _sums(reader: Reader, window: Window, steps: Steps, given: Given) -> Columns:
     """Columns step, bucket, calls, failed, sum (of durations, ns)."""
-    table, which, parameters = _which(reader, given)
+    table, which, parameters = _which(reader, given, window)
     return reader.columns(
         "SELECT (time - $3) // $4 AS step, bucket, sum(calls)::BIGINT AS calls, sum(failed)::BIGINT AS failed,"
         " sum(sum)::DOUBLE AS sum"
@@ -75,7 +76,7 @@ def _sums(reader: Reader, window: Window, steps: Steps, given: Given) -> Columns
     )
 
 
-def _which(reader: Reader, given: Given) -> tuple[str, str, list[object]]:
+def _which(reader: Reader, given: Given, window: Window) -> tuple[str, str, list[object]]:
     """Table, condition and its parameters, from $5 on."""
     client, server, service = (given.text(name) for name in ("client", "server", "service"))
     operation, kind = given.text("operation"), given.text("kind")
@@ -87,6 +88,8 @@ def _which(reader: Reader, given: Given) -> tuple[str, str, list[object]]:
         return "edges", _numbered(conditions), values
     if service and not operation and not kind and not _has_spans(reader, service):
         return "(SELECT * REPLACE (server_bucket AS bucket, server_sum AS sum) FROM edges)", "server = $5", [service]
+    if service and not operation and not kind and works_by_itself(reader, service, window):
+        return ROOTS, "service = $5", [service]
     kinds = [KINDS.index(name) for name in KINDS if name == kind] if kind else None if operation else list(_SERVED)
     conditions = [f"{name} = " for name, value in (("service", service), ("name", operation)) if value]
     values = [value for value in (service, operation) if value]

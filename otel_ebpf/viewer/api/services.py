@@ -15,6 +15,7 @@ from otel_ebpf.viewer.api.graph import graph
 from otel_ebpf.viewer.api.graph_model import Edge, Graph, Node
 from otel_ebpf.viewer.api.quantiles import BUCKETS, quantile, summed
 from otel_ebpf.viewer.api.resources import by_service, group_of, groupings
+from otel_ebpf.viewer.api.roots import ROOTS
 from otel_ebpf.viewer.api.values import ms, reals, text, whole, whole_numbers
 from otel_ebpf.viewer.api.window import Steps, Window
 from otel_ebpf.viewer.contract import Reader
@@ -29,7 +30,7 @@ _BY_OPERATION = """
 WITH summed AS (
     SELECT name, kind, system, bucket, sum(calls)::BIGINT AS calls, sum(failed)::BIGINT AS failed,
         sum(sum)::DOUBLE AS took
-    FROM operations WHERE time >= $1 AND time < $2 AND {which} GROUP BY ALL
+    FROM {table} WHERE time >= $1 AND time < $2 AND {which} GROUP BY ALL
 )
 SELECT name, kind::INTEGER AS kind, system, sum(calls)::BIGINT AS calls, sum(failed)::BIGINT AS failed,
     list(bucket::INTEGER) AS buckets, list(calls) AS weights, list(took) AS sums
@@ -122,6 +123,8 @@ def service(ask: Ask) -> ServiceDetail:
 
 
 def _serves(reader: Reader, window: Window, node: Node, found: Graph, seconds: float) -> list[Operation]:
+    if node.by_itself:
+        return _operations(reader, window, "service = $4", [node.name], seconds, ROOTS)
     if node.kind == "service":
         return _operations(reader, window, "service = $4 AND kind IN (2, 5)", [node.name], seconds)
     # A database has no spans of its own: what its callers ask of a system of its kind.
@@ -131,9 +134,9 @@ def _serves(reader: Reader, window: Window, node: Node, found: Graph, seconds: f
 
 
 def _operations(
-    reader: Reader, window: Window, which: str, parameters: list[object], seconds: float
+    reader: Reader, window: Window, which: str, parameters: list[object], seconds: float, table: str = "operations"
 ) -> list[Operation]:
-    rows = reader.rows(_BY_OPERATION.format(which=which), [*window.sums, _OPERATIONS, *parameters])
+    rows = reader.rows(_BY_OPERATION.format(table=table, which=which), [*window.sums, _OPERATIONS, *parameters])
     took = [summed(whole_numbers(row["buckets"]), whole_numbers(row["weights"]), reals(row["sums"])) for row in rows]
     numbers = reds([(whole(row["calls"]), whole(row["failed"])) for row in rows], took, seconds)
     return [
@@ -163,12 +166,14 @@ def _described(reader: Reader, window: Window, nodes: list[Node]) -> list[Servic
 
 def _sparks(reader: Reader, window: Window, steps: Steps, nodes: list[Node]) -> dict[str, NDArray[np.int64]]:
     """(2, steps) calls and failed calls that each node served."""
-    own = [node.name for node in nodes if node.kind == "service"]
+    own = [node.name for node in nodes if node.kind == "service" and not node.by_itself]
+    working = [node.name for node in nodes if node.by_itself]
     others = [node.name for node in nodes if node.kind != "service"]
     found: dict[str, NDArray[np.int64]] = {}
     served = _SPARKS.format(name="service", table="operations", which="kind IN (2, 5) AND list_contains($5, service)")
     asked = _SPARKS.format(name="server", table="edges", which="list_contains($5, server)")
-    for sql, names in ((served, own), (asked, others)):
+    worked = _SPARKS.format(name="service", table=ROOTS, which="list_contains($5, service)")
+    for sql, names in ((served, own), (worked, working), (asked, others)):
         if not names:
             continue
         for row in reader.rows(sql, [*window.sums, steps.start, steps.step, names]):
