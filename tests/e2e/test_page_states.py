@@ -166,7 +166,12 @@ def test_behind_a_token_the_page_is_opened_once_with_it(browser: Browser, tmp_pa
         with tab(browser, origin) as page:
             answer = page.goto("/map")
             assert answer is not None and answer.status == 401
-            page.goto(f"/map?start=-1h&token={token.read_text()}")
+            page.goto("/map?start=-1h")
+            page.get_by_label("Token").fill("something else")
+            page.get_by_role("button", name="Open").click()
+            expect(page.get_by_role("alert")).to_contain_text("not the token of this viewer")
+            page.get_by_label("Token").fill(token.read_text())
+            page.keyboard.press("Enter")
             expect(page).to_have_url(f"{origin}/map?start=-1h")
             expect(page.get_by_text("No request seen in the last 1 hour")).to_be_visible()
             page.get_by_role("link", name="Live").click()

@@ -166,6 +166,23 @@ def test_a_browser_opens_the_address_with_the_token_once(guarded: Served) -> Non
         assert stranger.get("/").status_code == 401
 
 
+def test_a_browser_without_the_token_gets_a_page_with_a_field_for_it(guarded: Served) -> None:
+    url = httpx.URL(guarded.servers.page_url).join("/map")
+    page = httpx.get(url, params={"q": '"><script>x</script>', "token": "wrong"}, headers={"accept": "text/html,*/*"})
+    assert (page.status_code, page.headers["content-type"]) == (401, "text/html; charset=utf-8")
+    assert page.headers["www-authenticate"] == "Bearer"
+    assert page.headers["cache-control"] == "no-store"
+    (policy,) = page.headers.get_list("content-security-policy")
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert '<form method="get" action="/map">' in page.text
+    assert 'name="token"' in page.text
+    assert "not the token" in page.text
+    assert "<script" not in page.text
+    first = httpx.get(url, headers={"accept": "text/html"})
+    assert "not the token" not in first.text
+    assert httpx.get(url).headers["content-type"].startswith("text/plain")
+
+
 @pytest.mark.parametrize("path", ["//evil.example/", "/%5Cevil.example/", "///evil.example"])
 def test_the_token_leads_nowhere_else(path: str, guarded: Served) -> None:
     host = f"127.0.0.1:{port_of(guarded.servers.addresses['page'])}"

@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 from otel_ebpf.viewer.listening import is_loopback
 from otel_ebpf.viewer.receiver.answers import JSON, PROTOBUF, Failure, failure, status_body
 from otel_ebpf.viewer.receiver.asgi import App, Event, Receive, Scope, Send, answer, header
+from otel_ebpf.viewer.receiver.door_page import POLICY, token_page
 from otel_ebpf.viewer.receiver.reception import Reception, Stranger, Unsupported
 
 _BEARER = b"bearer "
@@ -106,7 +107,9 @@ class PageAccess:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def strict(event: Event) -> None:
             if event["type"] == "http.response.start":
-                event = {**event, "headers": [*event.get("headers", ()), *SECURITY_HEADERS]}
+                own = list(event.get("headers", ()))
+                names = {name for name, _ in own}
+                event = {**event, "headers": [*own, *(one for one in SECURITY_HEADERS if one[0] not in names)]}
             await send(event)
 
         error = _of_another_site(scope) or _refusal(scope, self._door)
@@ -167,8 +170,15 @@ def _refusal(scope: Scope, door: Door) -> Stranger | Unsupported | None:
 
 
 async def _refuse_page(scope: Scope, receive: Receive, send: Send, told: Failure) -> None:
+    headers = (*told.headers, (b"cache-control", b"no-store"))
     if scope["path"].startswith("/api"):
         body, content_type = json.dumps({"error": told.message}).encode(), JSON
+    elif told.status == 401 and scope["method"] in ("GET", "HEAD") and b"text/html" in header(scope, b"accept"):
+        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        rest = [(key, value) for key, value in query if key != "token"]
+        page = token_page(quote(scope["path"]), rest, wrong=len(rest) < len(query))
+        body, content_type = page.encode(errors="replace"), "text/html; charset=utf-8"
+        headers = (*headers, (b"content-security-policy", POLICY))
     else:
         body, content_type = f"{told.message}\n".encode(), "text/plain; charset=utf-8"
-    await answer(send, told.status, content_type, body, (*told.headers, (b"cache-control", b"no-store")), receive)
+    await answer(send, told.status, content_type, body, headers, receive)
