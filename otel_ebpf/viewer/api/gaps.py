@@ -10,17 +10,23 @@ from otel_ebpf.viewer.api.window import SECOND, Window
 from otel_ebpf.viewer.contract import Reader
 
 _MOST = 100
+_DATED = 20
+_STEPS = 100
+"""Into which a window is divided, of each of which the last report counts: a long one has too many reports to sort."""
 _LOSSES, _HEARTBEAT = "otel_ebpf.losses", "process.cpu.time"
 # When each counter rose: between a point and the one before it. A counter's first point may be a rise from nothing:
 # since the sender's report before that, which has the CPU time in it, or since the sender began.
 _RISES = """
 WITH p AS (
-    SELECT name, resource, attributes, start, time, value, delta,
-        lag(value) OVER series AS before, lag(time) OVER series AS earlier,
+    SELECT *, lag(value) OVER series AS before, lag(time) OVER series AS earlier,
         max(time) OVER (PARTITION BY resource ORDER BY time RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
             AS reported
-    FROM points
-    WHERE time > $2 AND time <= $3 AND name IN ($4, $5)
+    FROM (
+        SELECT name, resource, attributes, start, delta, max(points.time) AS time,
+            CASE WHEN delta THEN sum(value) ELSE arg_max(value, points.time) END AS value
+        FROM points WHERE time > $2 AND time <= $3 AND name IN ($4, $5) AND list_contains($7::UBIGINT[], resource)
+        GROUP BY name, resource, attributes, start, delta, (points.time - $1) // $6, points.time > $1
+    )
     WINDOW series AS (PARTITION BY name, resource, attributes, start ORDER BY time)
 )
 SELECT attributes, min(coalesce(earlier, reported, start)) AS since, max(time) AS until FROM p
@@ -59,10 +65,13 @@ def _own(reader: Reader, window: Window) -> list[Gap]:
 
 def _of_agents(reader: Reader, window: Window) -> list[Gap]:
     found: dict[tuple[str, str], Gap] = {}
+    senders: set[int] = set()
     for growth in growths(reader, [_LOSSES], window):
         if growth.value <= 0:
             continue
         where, reason = _which(growth.attributes)
+        senders.add(growth.resource)
+        since, until = ms(max(growth.seen - round(growth.seconds * SECOND), window.start)), ms(growth.seen)
         gap = found.setdefault(
             (where, reason),
             Gap(
@@ -70,13 +79,15 @@ def _of_agents(reader: Reader, window: Window) -> list[Gap]:
                 reason=reason,
                 says=said(reason),
                 count=0,
-                since=ms(max(growth.seen - round(growth.seconds * SECOND), window.start)),
-                until=ms(growth.seen),
+                since=since,
+                until=until,
             ),
         )
         gap["count"] += round(growth.value)
-    if found:
-        _date(found, reader, window)
+        gap["since"], gap["until"] = min(gap["since"], since), max(gap["until"], until)
+    # Of more agents than these the losses overlap anyway: the time that the counters were looked at must do.
+    if 0 < len(senders) <= _DATED:
+        _date(found, reader, window, senders)
     return list(found.values())
 
 
@@ -84,14 +95,17 @@ def _which(said_of_it: dict[str, object]) -> tuple[str, str]:
     return str(said_of_it.get("otel_ebpf.where", "")), str(said_of_it.get("otel_ebpf.reason", ""))
 
 
-def _date(found: dict[tuple[str, str], Gap], reader: Reader, window: Window) -> None:
+def _date(found: dict[tuple[str, str], Gap], reader: Reader, window: Window, senders: set[int]) -> None:
     """Set the time within which each was lost."""
-    rows = reader.rows(_RISES, [window.start, window.start - BEFORE, window.end, _LOSSES, _HEARTBEAT])
+    step = max((window.end - window.start) // _STEPS, 1)
+    rows = reader.rows(
+        _RISES, [window.start, window.start - BEFORE, window.end, _LOSSES, _HEARTBEAT, step, list(senders)]
+    )
     times: dict[tuple[str, str], tuple[int, int]] = {}
     for row in rows:
         key, since, until = _which(attributes(row["attributes"])), whole(row["since"]), whole(row["until"])
         known = times.get(key, (since, until))
-        times[key] = min(known[0], since), max(known[1], until)
+        times[key] = max(min(known[0], since), window.start - BEFORE), max(known[1], until)
     for key, (since, until) in times.items():
         if key in found:
             found[key]["since"], found[key]["until"] = ms(since), ms(until)
