@@ -138,9 +138,9 @@ def test_the_table_says_what_the_map_shows(browser: Browser, full: Shop) -> None
         page.goto("/map")
         page.get_by_role("button", name="Table").click()
         edges = page.get_by_role("table", name="Edges of the service map")
-        row = edges.get_by_role("row").filter(has=page.get_by_role("button", name="Open shop calls payment"))
+        row = edges.get_by_role("row").filter(has=page.get_by_role("link", name="Open shop calls payment"))
         expect(row).to_contain_text("12.5")
-        row.get_by_role("button").click()
+        row.get_by_role("link", name="Open shop calls payment").click()
         expect(page).to_have_url(re.compile("as=table&from=shop&to=payment"))
         expect(details(page)).to_be_visible()
 
@@ -221,6 +221,7 @@ def test_a_copied_address_shows_the_same_view(browser: Browser, full: Shop) -> N
                 pin(page)
             if not address.startswith("/live"):
                 page.wait_for_load_state("networkidle")
+            expect(page.get_by_role("progressbar")).to_have_count(0)
             shown[page.url] = said, settled(page)
     for address, (said, seen) in shown.items():
         with tab(browser, full.origin) as again:

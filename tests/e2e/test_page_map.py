@@ -159,7 +159,7 @@ def test_the_table_has_what_the_map_has(browser: Browser, shop: str) -> None:
     with opened(browser, f"{shop}/map?as=table", width=390) as page:
         table = page.get_by_role("table", name="Edges of the service map")
         expect(table.get_by_role("row")).to_have_count(13)
-        table.get_by_role("button", name="Open shop calls checkout").click()
+        table.get_by_role("link", name="Open shop calls checkout").click()
         expect(page).to_have_url(re.compile("from=shop&to=checkout"))
 
 

@@ -5,10 +5,14 @@ import { ErrorShare, HealthMark } from "../ui/health";
 import { Panel } from "../ui/panel";
 import { Table, type Column } from "../ui/table";
 import type { Graph, GraphEdge, GraphNode } from "./graph";
+import { changed, type Params, place } from "../url";
 import { kindOf } from "./words";
 
-export function MapTables({ graph, shown, openNode, openEdge, selected }: {
-  graph: Graph; shown: (id: string) => boolean; openNode: (node: GraphNode) => void; openEdge: (edge: GraphEdge) => void;
+/** This view with something else chosen: a link, so that it can be copied, or opened beside this one. */
+const here = (chosen: Params): string => `/map?${changed(place.value.query, chosen).toString()}`;
+
+export function MapTables({ graph, shown, selected }: {
+  graph: Graph; shown: (id: string) => boolean;
   selected: { node: string | null; edge: string | null };
 }) {
   const name = (id: string): string => graph.byId.get(id)?.name ?? id;
@@ -20,14 +24,14 @@ export function MapTables({ graph, shown, openNode, openEdge, selected }: {
   ];
   const edges: Column<GraphEdge>[] = [
     { id: "client", title: "Client", value: (row) => name(row.client), cell: (row) => (
-      <button type="button" class="name row" onClick={() => openEdge(row)} aria-label={`Open ${name(row.client)} calls ${name(row.server)}`}><HealthMark red={row} /><span>{name(row.client)}</span></button>) },
-    { id: "server", title: "Server", value: (row) => name(row.server), cell: (row) => <span class="name">{name(row.server)}</span> },
+      <a class="name row" href={here({ node: null, from: row.client, to: row.server })} aria-label={`Open ${name(row.client)} calls ${name(row.server)}`}><HealthMark red={row} /><span>{name(row.client)}</span></a>) },
+    { id: "server", title: "Server", value: (row) => name(row.server), cell: (row) => <a class="name" href={here({ node: row.server, from: null, to: null })} aria-label={`Open ${name(row.server)}`}>{name(row.server)}</a> },
     { id: "system", title: "By", value: (row) => row.system, cell: (row) => <span class="muted">{row.system}</span> },
     ...red,
   ];
   const nodes: Column<GraphNode>[] = [
     { id: "name", title: "Node", value: (row) => row.name, cell: (row) => (
-      <button type="button" class="name row" onClick={() => openNode(row)}><HealthMark red={row} /><span>{row.name}</span></button>) },
+      <a class="name row" href={here({ node: row.id, from: null, to: null })}><HealthMark red={row} /><span>{row.name}</span></a>) },
     { id: "kind", title: "Kind", value: (row) => kindOf(row), cell: (row) => <span class="muted">{kindOf(row)}</span> },
     ...red,
   ];

@@ -98,7 +98,7 @@ export function MapView() {
         <Gaps gaps={data.gaps} />
         {error && error.status > 0 && <div class="banner bad" role="alert">{error.message}</div>}
         {table
-          ? <MapTables graph={graph} selected={selected} shown={(id) => !matches || matches.has(id)} openNode={(one) => open(one.id)} openEdge={openEdge} />
+          ? <MapTables graph={graph} selected={selected} shown={(id) => !matches || matches.has(id)} />
           : (
             <div class="map-stage">
               <MapCanvas graph={graph} arrangement={`${grouping}\u0000${foldedKey}`} selected={selected} matches={matches} view={viewOf(param("at"))}
