@@ -102,7 +102,7 @@ def test_a_waterfall_shows_hops_links_and_the_span_that_was_chosen(browser: Brow
     with opened(browser, f"{shop}/trace/checkout") as page:
         expect(page.get_by_role("treeitem")).to_have_count(19)
         hop = page.get_by_role("treeitem", name=re.compile("shop calls GET .items.")).first
-        expect(hop).to_contain_text("network 180")
+        expect(hop).to_contain_text("between ends 180")
         expect(hop.get_by_text("alone", exact=True)).to_have_attribute(
             "title", re.compile("^Parent found by thread-alone")
         )
