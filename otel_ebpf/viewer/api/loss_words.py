@@ -22,7 +22,7 @@ _WORDS = {
     "pipeline_given_up": "requests sent in one go could not be matched with their answers and are missing",
     "no_request_bytes": _UNTOLD,
     "other_end_missing": "requests stand in traces of their own, since the other end of their connection was not seen",
-    "late_amendment": "spans lack details that were known only after they had been sent; no request is missing",
+    "late_amendment": "responses that went on after a pause (streams) are shown shorter than they were",
     "held_too_many": "requests may stand in traces of their own: more waited for their callers than the agent keeps",
     "slow_reader": "lines are missing on the agent's terminal or pipe, not here",
     "queue_full": "data were not sent in time: this viewer, or the network to it, is too slow or was away",
