@@ -194,7 +194,7 @@ def _observe(config: Config, sinks: Sequence[Sink] | None, stopping: int, viewer
     title = ""
     if viewer is not None:
         title = f"view: {viewer.page}"
-        print(title, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{title}\n")  # in one call: the viewer's own words come from another thread
     agent = Agent(config if viewer is None else viewer.receiving(config))
     if viewer is not None:
         agent.pipeline.filter.leave_out(viewer.pid, viewer.ports)

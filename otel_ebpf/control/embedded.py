@@ -118,4 +118,4 @@ def _start(keys: Keys, stop: int) -> EmbeddedViewer | None:
 
 
 def _say(text: str) -> None:
-    print(f"{_PREFIX}{text}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"{_PREFIX}{text}\n")
