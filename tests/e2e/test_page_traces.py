@@ -50,8 +50,13 @@ def test_a_search_is_written_into_the_address_and_taken_back(browser: Browser, s
 
 def test_results_are_walked_with_the_keyboard_alone(browser: Browser, shop: str) -> None:
     with opened(browser, f"{shop}/traces") as page:
-        expect(page.locator("a.result").first).to_be_visible()
-        page.keyboard.press("j")
+        first = page.locator("a.result").first
+        expect(first).to_be_visible()
+        while not first.evaluate(
+            "link => link === document.activeElement"
+        ):  # keys are heard a moment after it is drawn
+            page.keyboard.press("j")
+            page.wait_for_timeout(50)
         page.keyboard.press("j")
         expect(page.locator("a.result").nth(1)).to_be_focused()
         page.keyboard.press("k")

@@ -150,7 +150,7 @@ def test_a_loss_is_told_with_its_time_and_what_it_means(world: World) -> None:
         (gap,) = get(client, "map")["gaps"]
     assert (gap["reason"], gap["count"]) == ("late_amendment", 35)
     assert (gap["since"], gap["until"]) == (world.ago_ms(90), world.ago_ms(60))
-    assert "no request is missing" in gap["says"]
+    assert "shown shorter than they were" in gap["says"]
 
 
 def test_agents_are_told_by_their_own_telemetry(world: World) -> None:

@@ -12,7 +12,7 @@ SETTLED_NS = 30 * 10**9
 """Partial rows that are older than this are gathered; what comes later makes new ones."""
 SLACK_NS = 300 * 10**9
 """What is too old goes in portions of at least this."""
-FINE_FOR_NS = 900 * 10**9
+FINE_FOR_NS = 3600 * 10**9
 _TIMES = {"spans": "start", "logs": "time", "points": "time", "operations": "time", "edges": "time", "losses": "time"}
 _STORED = ("spans", "logs", "points")
 _SUMS = {
