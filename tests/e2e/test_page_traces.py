@@ -52,11 +52,11 @@ def test_results_are_walked_with_the_keyboard_alone(browser: Browser, shop: str)
     with opened(browser, f"{shop}/traces") as page:
         first = page.locator("a.result").first
         expect(first).to_be_visible()
-        while not first.evaluate(
-            "link => link === document.activeElement"
-        ):  # keys are heard a moment after it is drawn
+        for _ in range(30):  # keys are heard a moment after it is drawn
             page.keyboard.press("j")
-            page.wait_for_timeout(50)
+            page.wait_for_timeout(300)
+            if first.evaluate("link => link === document.activeElement"):
+                break
         page.keyboard.press("j")
         expect(page.locator("a.result").nth(1)).to_be_focused()
         page.keyboard.press("k")
