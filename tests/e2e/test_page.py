@@ -222,13 +222,22 @@ def test_a_copied_address_shows_the_same_view(browser: Browser, full: Shop) -> N
             if not address.startswith("/live"):
                 page.wait_for_load_state("networkidle")
             expect(page.get_by_role("progressbar")).to_have_count(0)
-            shown[page.url] = said, settled(page)
+            shown[page.url] = said, at_rest(page)
     for address, (said, seen) in shown.items():
         with tab(browser, full.origin) as again:
             again.goto(address)
             expect(again.get_by_role("main")).to_contain_text(said)
             becomes(again, seen)
             assert again.url == address
+
+
+def at_rest(page: Page) -> str:
+    """What the view says when nothing comes in any more."""
+    seen, before = settled(page), ""
+    while seen != before:
+        page.wait_for_timeout(700)
+        seen, before = settled(page), seen
+    return seen
 
 
 def becomes(page: Page, seen: str) -> None:

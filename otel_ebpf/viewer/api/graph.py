@@ -36,7 +36,7 @@ SELECT client, server,
     sum(calls)::BIGINT AS calls, sum(failed)::BIGINT AS failed,
     list(bucket::INTEGER) AS buckets, list(server_bucket::INTEGER) AS server_buckets, list(calls) AS weights,
     list(took) AS sums, list(server_took) AS server_sums
-FROM summed GROUP BY client, server ORDER BY calls DESC LIMIT {EDGES}
+FROM summed GROUP BY client, server ORDER BY calls DESC, client, server LIMIT {EDGES}
 """
 _BY_SERVICE = f"""
 WITH summed AS (
@@ -69,6 +69,9 @@ def graph(reader: Reader, window: Window) -> Graph:
         _serve(found.nodes[name], edges)
     idle = [node for node in found.nodes.values() if node.internal and not node.calls and node.kind == "service"]
     count_roots(reader, window, idle)
+    # The same question has the same answer: what is equally much stands by name.
+    found.nodes = dict(sorted(found.nodes.items(), key=lambda item: (-item[1].calls, item[0])))
+    found.edges = dict(sorted(found.edges.items(), key=lambda item: (-item[1].calls, item[0])))
     return found
 
 

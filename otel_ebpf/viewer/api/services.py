@@ -34,7 +34,7 @@ WITH summed AS (
 )
 SELECT name, kind::INTEGER AS kind, system, sum(calls)::BIGINT AS calls, sum(failed)::BIGINT AS failed,
     list(bucket::INTEGER) AS buckets, list(calls) AS weights, list(took) AS sums
-FROM summed GROUP BY name, kind, system ORDER BY calls DESC LIMIT $3
+FROM summed GROUP BY name, kind, system ORDER BY calls DESC, name, kind, system LIMIT $3
 """
 
 
@@ -125,9 +125,10 @@ def service(ask: Ask) -> ServiceDetail:
 def _serves(reader: Reader, window: Window, node: Node, found: Graph, seconds: float) -> list[Operation]:
     if node.by_itself:
         return _operations(reader, window, "service = $4", [node.name], seconds, ROOTS)
-    if node.kind == "service":
-        return _operations(reader, window, "service = $4 AND kind IN (2, 5)", [node.name], seconds)
-    # A database has no spans of its own: what its callers ask of a system of its kind.
+    served = _operations(reader, window, "service = $4 AND kind IN (2, 5)", [node.name], seconds)
+    if served or node.kind == "service":
+        return served
+    # A database without spans of its own: what its callers ask of a system of its kind.
     callers = [edge.client for edge in found.edges.values() if edge.server == node.name]
     which = "list_contains($4, service) AND kind IN (3, 4) AND system = $5"
     return _operations(reader, window, which, [callers, node.system], seconds)
