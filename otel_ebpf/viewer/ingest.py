@@ -169,7 +169,8 @@ class Ingest:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join(seconds)
+        if self._thread.is_alive():
+            self._thread.join(seconds)
 
     def _run(self) -> None:
         join_due = keep_due = time.monotonic() + JOIN

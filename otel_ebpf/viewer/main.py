@@ -125,8 +125,8 @@ class Viewer:
 
     def start(self) -> dict[str, str]:
         """Serve; the addresses by "page", "grpc", "http"."""
+        self._servers.start()  # first: what stands in the way is told before anything runs
         self._ingest.start()
-        self._servers.start()
         at = self._servers.addresses
         return {"page": self._servers.page_url, "grpc": at.get("grpc", "none"), "http": at.get("http", "none")}
 
