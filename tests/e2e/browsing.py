@@ -1,25 +1,18 @@
-"""A real browser on the page, and the page's own stand-in for the API (made-up, equal numbers)."""
+"""The page on its own stand-in for the API (page/mock: made-up, equal numbers), for what a real store cannot be made to
+hold quickly: large maps, thousands of spans, a busy stream, markup everywhere."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from scripts import build_page
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """The system's Chromium, headless."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        yield browser
-        browser.close()
+from tests.browser import WIDE, tab
 
 
 @contextmanager
@@ -38,14 +31,10 @@ def stand_in(scenario: str) -> Iterator[str]:
 
 
 @contextmanager
-def opened(browser: Browser, address: str, width: int = 1440) -> Iterator[Page]:
-    """A page on which any error of a script, and any script that came as data, fails the test."""
-    page = browser.new_page(viewport={"width": width, "height": 900})
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(address)
-    yield page
-    ran = page.evaluate("window.hacked")
-    page.close()
-    assert errors == []
-    assert ran is None
+def opened(running: Browser, address: str, width: int = WIDE[0]) -> Iterator[Page]:
+    """A page in a tab of its own (`tests.browser.tab`), in which no script that came as data may have run."""
+    at = urlsplit(address)
+    with tab(running, f"{at.scheme}://{at.netloc}", width=width) as page:
+        page.goto(address)
+        yield page
+        assert page.evaluate("window.hacked") is None

@@ -3,58 +3,19 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from scripts import build_page
+from tests.e2e.browsing import opened, stand_in
 
 EDGE = re.compile("^shop calls checkout: [^ ]+ .* errors, p99 ")
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@contextmanager
-def mock(scenario: str) -> Iterator[str]:
-    """Address of a viewer whose data is `scenario` of page/mock/api.mjs."""
-    build_page.build()
-    npm, environment = build_page.find_node()
-    node = str(Path(npm).parent / "node")
-    command = [node, "mock/server.mjs", "--port", "0", "--scenario", scenario, "--page", str(build_page.IN_PLACE)]
-    with subprocess.Popen(command, cwd=build_page.PAGE, env=environment, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            yield server.stdout.readline().split("/map")[0]
-        finally:
-            server.terminate()
-
-
-@contextmanager
-def opened(browser: Browser, address: str, width: int = 1440) -> Iterator[Page]:
-    """A page on which any error of a script fails the test."""
-    page = browser.new_page(viewport={"width": width, "height": 900})
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(address)
-    yield page
-    page.close()
-    assert errors == []
-
-
-@pytest.fixture(scope="module")
 def shop() -> Iterator[str]:
-    with mock("shop") as address:
+    with stand_in("shop") as address:
         yield address
 
 
@@ -164,7 +125,7 @@ def test_the_table_has_what_the_map_has(browser: Browser, shop: str) -> None:
 
 
 def test_two_hundred_nodes_are_drawn(browser: Browser) -> None:
-    with mock("large") as address, opened(browser, f"{address}/map") as page:
+    with stand_in("large") as address, opened(browser, f"{address}/map") as page:
         assert drawn(page) == 200
         page.get_by_label("Find a node").fill("search-44")
         page.keyboard.press("Enter")
@@ -172,13 +133,13 @@ def test_two_hundred_nodes_are_drawn(browser: Browser) -> None:
 
 
 def test_without_data_the_page_says_what_to_do(browser: Browser) -> None:
-    with mock("empty") as address, opened(browser, f"{address}/map?start=-1h") as page:
+    with stand_in("empty") as address, opened(browser, f"{address}/map?start=-1h") as page:
         expect(page.get_by_text("No request seen in the last 1 hour")).to_be_visible()
         expect(page.get_by_text("otel-ebpf run --otlp-endpoint").first).to_be_visible()
 
 
 def test_losses_and_a_full_disk_are_said_on_every_view(browser: Browser) -> None:
-    with mock("gaps") as address:
+    with stand_in("gaps") as address:
         for view in ("map", "services", "service/shop", "traces", "live", "agent"):
             with opened(browser, f"{address}/{view}") as page:
                 expect(page.get_by_text("The disk is full: new data is refused.")).to_be_visible()
@@ -186,7 +147,7 @@ def test_losses_and_a_full_disk_are_said_on_every_view(browser: Browser) -> None
 
 
 def test_names_are_text_whatever_is_in_them(browser: Browser) -> None:
-    with mock("hostile") as address:
+    with stand_in("hostile") as address:
         for view in ("map", "map?as=table", "map?group=host.name", "services", "traces", "live"):
             with opened(browser, f"{address}/{view}") as page:
                 page.wait_for_load_state("load")

@@ -8,15 +8,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.browsing import chromium, opened, stand_in
+from tests.e2e.browsing import opened, stand_in
 
 TRACE = re.compile(r"/trace/[0-9a-f]{32}(\?span=[0-9a-f]{16})?$")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -89,7 +89,8 @@ class Red(TypedDict):
 
 
 class MapNode(Red):
-    """A node; its RED is that of what it serves. group: the value of group_by. guessed: the name is a guess."""
+    """A node; its RED is that of what it serves. group: the value of group_by. guessed: `system` is a guess by the
+    well-known port."""
 
     id: str
     name: str

@@ -13,6 +13,7 @@ from otel_ebpf.viewer.api.ask import Ask, NotFound
 from otel_ebpf.viewer.api.gaps import gaps
 from otel_ebpf.viewer.api.graph import graph
 from otel_ebpf.viewer.api.graph_model import Edge, Graph, Node
+from otel_ebpf.viewer.api.guesses import by_port
 from otel_ebpf.viewer.api.quantiles import BUCKETS, quantile, summed
 from otel_ebpf.viewer.api.resources import by_service, group_of, groupings
 from otel_ebpf.viewer.api.roots import ROOTS
@@ -76,11 +77,12 @@ def service_map(ask: Ask) -> ServiceMap:
                 id=node.name,
                 name=node.name,
                 kind=cast(Literal["service"], node.kind),
-                system=node.system,
+                system=node.system or guess,
                 group=group_of(resources.get(node.name, []), group_by) if group_by else None,
-                guessed=False,
+                guessed=bool(guess),
             )
             for node, red in zip(nodes, _node_reds(nodes, seconds), strict=True)
+            for guess in (by_port(node.name) if node.kind == "external" and not node.system else "",)
         ],
         edges=_edges(list(found.edges.values()), seconds),
         gaps=gaps(ask.reader, window),

@@ -5,14 +5,15 @@ Source: opentelemetry/proto/trace/v1/trace.proto.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import TypeVar
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_ebpf.viewer.contract import Malformed
-from otel_ebpf.viewer.decode.attributes import TEXT, Value, as_json
+from otel_ebpf.viewer.decode.attributes import TEXT, as_json
 from otel_ebpf.viewer.decode.batch import Batch
 from otel_ebpf.viewer.decode.context import Context
 from otel_ebpf.viewer.decode.peers import peer, spoken
@@ -31,6 +32,7 @@ COLUMNS = (
 """Those of the table, then those that only the sums need."""
 EVENTS = 256
 """Events, and links, of one span."""
+T = TypeVar("T")
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
 _CLIENT, _PRODUCER = Span.SpanKind.SPAN_KIND_CLIENT, Span.SpanKind.SPAN_KIND_PRODUCER
 
@@ -105,27 +107,35 @@ def _row(span: Span, service: str, resource: int, scope: str, context: Context) 
     )
 
 
-def _events(events: Iterable[Span.Event], context: Context) -> str:
-    found: list[Value] = []
-    context.attributes.begin()
-    for number, event in enumerate(events):
-        if number >= EVENTS:
-            context.attributes.left_out += 1
-            continue
-        pairs = context.attributes.pairs(event.attributes)
-        found.append(
-            {"time": str(event.time_unix_nano), "name": context.attributes.name(event.name), "attributes": pairs}
-        )
-    return as_json(found)
+def _events(events: Sequence[Span.Event], context: Context) -> str:
+    attributes = context.attributes
+    return as_json(
+        [
+            {
+                "time": str(event.time_unix_nano),
+                "name": attributes.name(event.name),
+                "attributes": attributes.pairs(event.attributes),
+            }
+            for event in _first(events, context)
+        ]
+    )
 
 
-def _links(links: Iterable[Span.Link], context: Context) -> str:
-    found: list[Value] = []
+def _links(links: Sequence[Span.Link], context: Context) -> str:
+    return as_json(
+        [
+            {
+                "trace_id": link.trace_id[:16].hex(),
+                "span_id": link.span_id[:8].hex(),
+                "attributes": context.attributes.pairs(link.attributes),
+            }
+            for link in _first(links, context)
+        ]
+    )
+
+
+def _first(items: Sequence[T], context: Context) -> Sequence[T]:
+    """As many as are kept; together they are one column."""
     context.attributes.begin()
-    for number, link in enumerate(links):
-        if number >= EVENTS:
-            context.attributes.left_out += 1
-            continue
-        pairs = context.attributes.pairs(link.attributes)
-        found.append({"trace_id": link.trace_id[:16].hex(), "span_id": link.span_id[:8].hex(), "attributes": pairs})
-    return as_json(found)
+    context.attributes.left_out += max(len(items) - EVENTS, 0)
+    return items[:EVENTS]

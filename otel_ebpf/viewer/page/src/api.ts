@@ -28,7 +28,7 @@ export interface MapNode extends Red {
   kind: "service" | "database" | "messaging" | "external" | "group";
   system: string;            // "postgresql", "redis", "http", …, or ""
   group: string | null;      // value of group_by
-  guessed: boolean;          // the name is a guess (well-known port)
+  guessed: boolean;          // `system` is a guess by the well-known port
 }
 export interface MapEdge extends Red { client: string; server: string; connection_type: string; system: string }
 

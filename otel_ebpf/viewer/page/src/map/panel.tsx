@@ -159,7 +159,7 @@ export function NodePanel({ node, graph, close, openEdge, unfold }: {
   return (
     <Side title={node.name} kind={node.kind === "group" ? plural(node.members, "node") : kindOf(node)} red={node} close={close}>
       <Figures red={node} atMost={node.members > 1} />
-      {node.guessed && <p class="muted">Its name is a guess by the well-known port.</p>}
+      {node.guessed && <p class="muted">What it is ({node.system}) is a guess by its well-known port.</p>}
       <div class="row wrap">
         {own && <a class="button" href={href(at("service", node.id))}>Service page</a>}
         {node.kind !== "group" && <a class="button" href={href("/traces", here)}>Traces</a>}

@@ -43,7 +43,7 @@ export function nodeNote(node: GraphNode, width = Infinity): string {
 
 export function nodeTitle(node: GraphNode): string {
   if (node.kind === "group") return `${node.name} (${node.members})`;
-  return node.guessed ? `${node.name} ?` : node.name;
+  return node.guessed ? `${node.name} (${node.system}?)` : node.name;
 }
 
 export class Scene {
