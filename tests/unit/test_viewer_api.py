@@ -41,6 +41,24 @@ def by(items: list[dict[str, Any]], key: str) -> dict[str, dict[str, Any]]:
     return {one[key]: one for one in items}
 
 
+def test_a_peer_that_nobody_says_the_system_of_is_guessed_by_its_port_and_marked(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.span("batch", "call", CLIENT, trace=1, server__address="10.0.0.0", server__port=5432)
+    world.span(
+        "batch", "GET", CLIENT, trace=2, server__address="10.0.0.1", server__port=6379, http__request__method="GET"
+    )
+    world.span("batch", "call", CLIENT, trace=3, server__address="10.0.0.2", server__port=7777)
+    world.join()
+    with world.served() as api:
+        nodes = by(get(api, "map")["nodes"], "name")
+    told = {name: (node["system"], node["guessed"]) for name, node in nodes.items() if node["kind"] == "external"}
+    assert told == {
+        "10.0.0.0:5432": ("postgresql", True),
+        "10.0.0.1:6379": ("http", False),
+        "10.0.0.2:7777": ("", False),
+    }
+
+
 def test_the_map_tells_services_databases_and_outside_peers_apart(shop: httpx.Client) -> None:
     nodes = by(get(shop, "map")["nodes"], "name")
     kinds = {name: (nodes[name]["kind"], nodes[name]["system"]) for name in ("frontend", "cart", "orders-db")}
