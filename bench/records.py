@@ -74,7 +74,7 @@ def make(kind: str, n: int, btf: Btf, processes: tuple[int, int], batch: int) ->
     served["flags"], sent["flags"] = common | Flag.SERVER, common | Flag.HEAD
     for side, head in zip(processes, (served, sent), strict=True):
         head["tgid"] = side
-        head["unit_req"] = head["unit_rsp"] = side
+        head["tid_req"] = head["tid_rsp"] = side
         head["span_id"] = rng.integers(1, 1 << 63, n)
     none = np.zeros((n, 0), np.uint8)
     exchanges = [Exchanges(served, request, response), Exchanges(sent, none, none)]

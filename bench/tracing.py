@@ -43,8 +43,8 @@ def chain(requests: int, start: int, random: np.random.Generator, first: int) ->
     thread = np.array([1, 2, 2 * requests, 2 * requests])[process]
     unit = process * 100_000 + 1000 + (request + first) % thread
     rows.tgid = np.where((process == 1) | (process == 3), unit, process * 100_000 + 1000).astype(np.uint32)
-    rows.unit_req = unit.astype(np.uint64)
-    rows.unit_rsp = rows.unit_req.copy()
+    rows.tid_req = unit.astype(np.uint32)
+    rows.tid_rsp = rows.tid_req.copy()
     rows.flags[(process == 1) & ~server] |= int(Flag.EPOLL)
     # An app's thread has one request open; an nginx worker usually several.
     app_call = np.flatnonzero((process == 2) & ~server)

@@ -17,12 +17,18 @@ struct record_large schema_large;
 struct connection schema_connection;
 struct process_event schema_process;
 struct server_name schema_server_name;
+struct lineage schema_lineage;
+struct segment schema_segment;
+struct runtime schema_runtime;
+struct open_since schema_open_since;
 struct query schema_query;
 struct query_key schema_query_key;
 enum loss schema_loss;
 enum stat schema_stat;
 enum exchange_flags schema_exchange_flags;
 enum connection_flags schema_connection_flags;
+enum unit_kind schema_unit_kind;
+enum runtime_kind schema_runtime_kind;
 enum process_event_kind schema_process_event_kind;
 enum capture schema_capture;
 
@@ -87,6 +93,9 @@ int BPF_PROG(on_sys_exit, struct pt_regs *regs, long ret)
 	}
 	if (ret <= 0)
 		return ret || way == RECEIVES ? on_end(sk, false) : 0;
+	struct thread *t = this_thread(false);
+	if (t)
+		t->regs = (u64)regs;
 	bool many = call.nr == NR_sendmmsg || call.nr == NR_recvmmsg;
 	u32 messages = many ? ret : 1, left = ret;
 	if (many) {
@@ -209,8 +218,10 @@ static __always_inline int on_exit(bool storage)
 
 	if (!storage)
 		bpf_map_delete_elem(&threads_by_id, &id);
-	if (id >> 32 == (u32)id)
+	if (id >> 32 == (u32)id) {
+		forget_runtime(id >> 32);
 		tell_process(PROCESS_EXIT);
+	}
 	return 0;
 }
 
@@ -226,14 +237,29 @@ int BPF_PROG(on_exit_hash)
 	return on_exit(false);
 }
 
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(on_exec, struct task_struct *task, int old_pid)
+static __always_inline int on_exec(u32 old_pid, bool storage)
 {
 	/* A thread that was not the leader now has the leader's id. */
-	u64 id = (bpf_get_current_pid_tgid() & ~0xffffffffull) | (u32)old_pid;
+	u64 id = (bpf_get_current_pid_tgid() & ~0xffffffffull) | old_pid;
 
-	if (!config.storage && (u32)id != id >> 32)
+	if (!storage && (u32)id != id >> 32)
 		bpf_map_delete_elem(&threads_by_id, &id);
+	forget_runtime(id >> 32);
+	struct thread *t = known_thread(storage);
+	if (t)
+		t->epoch = 0;
 	tell_process(PROCESS_EXEC);
 	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec_storage, struct task_struct *task, int old_pid)
+{
+	return on_exec(old_pid, true);
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec_hash, struct task_struct *task, int old_pid)
+{
+	return on_exec(old_pid, false);
 }

@@ -138,6 +138,20 @@ class Link(IntEnum):
     """The blocking thread that sent the request also wrote the response of the parent."""
     THREAD_ALONE = 6
     """The sending thread had exactly this one request open."""
+    UNIT = 7
+    """The unit of execution (goroutine, CPython context, …) that sent it, or its ancestor, wrote the response."""
+    BIRTH = 8
+    """The connection was opened while this request was being handled."""
+    ASYNC_ID = 9
+    """Node: the asynchronous resource was made while this request was being handled."""
+    TURN = 10
+    """Event loop: sent in the turn that began with this request, or with the response of a call for it."""
+    ORDER = 11
+    """Event loop: calls go out in the order in which requests came in."""
+    ONLY = 12
+    """No other request of the process was being handled."""
+    STATISTICS = 13
+    """By the distributions of delays, calibrated on links that were certain."""
     PENDING = 255
     """Not decided yet; never exported."""
 
@@ -189,9 +203,17 @@ class Spans:
     flags: NDArray[np.uint32]
     """(n,) Flag of the record"""
     tgid: NDArray[np.uint32]
+    tid_req: NDArray[np.uint32]
+    tid_rsp: NDArray[np.uint32]
+    """(n,) threads that received (server) or sent (client) the request; that wrote or received the response; 0: none"""
     unit_req: NDArray[np.uint64]
     unit_rsp: NDArray[np.uint64]
+    """(n,) units of execution of the same (`enum unit_kind` in the top byte); 0: the thread is the unit"""
     cause: NDArray[np.uint64]
+    """(n,) client: span id of the one request that the sending thread had open; else 0"""
+    after: NDArray[np.uint64]
+    """(n,) span id of the exchange of which the thread received bytes last, before it sent the request (client) or the
+    response (server); 0: none"""
     req_bytes: NDArray[np.uint64]
     rsp_bytes: NDArray[np.uint64]
     resource: NDArray[np.int32]
@@ -281,7 +303,7 @@ _OTHER_COLUMNS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
     "peer_port": (np.uint16, ()),
     **dict.fromkeys(("shape", "resource", "endpoint"), (np.int32, ())),
     **dict.fromkeys(("kind", "remote_link", "remote_flags", "link"), (np.uint8, ())),
-    **dict.fromkeys(("seq", "flags", "tgid"), (np.uint32, ())),
+    **dict.fromkeys(("seq", "flags", "tgid", "tid_req", "tid_rsp"), (np.uint32, ())),
 }
 COLUMNS = {f.name: _OTHER_COLUMNS.get(f.name, (np.uint64, ())) for f in fields(Spans) if f.name != "text"}
 """What `Spans` has for each row: dtype, and shape of one item; (uint64, ()) unless told otherwise."""

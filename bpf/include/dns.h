@@ -99,7 +99,7 @@ static __always_inline int on_datagram(struct conn *c, struct sock *sk, struct t
 		x->span_id = span_of(x->conn, x->n);
 		x->t_req = x->t_req_end = now;
 		x->tgid = id >> 32;
-		x->unit_req = (u32)id;
+		x->tid_req = (u32)id;
 		x->seq_req = (u32)key.question;
 		x->req_bytes = len;
 		x->req_cap = kept;
@@ -126,7 +126,7 @@ static __always_inline int on_datagram(struct conn *c, struct sock *sk, struct t
 	} else {
 		r->exchange = asked->x;
 		r->exchange.t_rsp = r->exchange.t_rsp_end = now;
-		r->exchange.unit_rsp = (u32)id;
+		r->exchange.tid_rsp = (u32)id;
 		r->exchange.rsp_bytes = len;
 		r->exchange.rsp_cap = kept;
 		if (kept < len)

@@ -25,6 +25,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
@@ -44,7 +45,8 @@ enum { SOCK_STREAM = 1, SOCK_DGRAM = 2 };
 enum { TCP_ESTABLISHED = 1, TCP_SYN_SENT = 2, TCP_FIN_WAIT1 = 4, TCP_TIME_WAIT = 6, TCP_CLOSE = 7, TCP_CLOSE_WAIT = 8 };
 enum { SHUTDOWN_BOTH = 3 };
 enum { MSG_PEEK = 2 };
-enum { EPIPE = 32, ENOSYS = 38, ECONNRESET = 104 };
+enum { PF_FORKNOEXEC = 0x40 }; /* forked, and has not called exec */
+enum { EEXIST = 17, EPIPE = 32, ENOSYS = 38, ECONNRESET = 104 };
 enum { S_IFMT = 0170000, S_IFSOCK = 0140000 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -131,9 +133,25 @@ struct fdtable {
 struct files_struct {
 	struct fdtable *fdt;
 };
+#if defined(__TARGET_ARCH_x86)
+struct thread_struct {
+	unsigned long fsbase;
+};
+#define THREAD_POINTER(TASK) BPF_CORE_READ(TASK, thread.fsbase)
+#else
+struct thread_struct {
+	struct {
+		unsigned long tp_value;
+	} uw;
+};
+#define THREAD_POINTER(TASK) BPF_CORE_READ(TASK, thread.uw.tp_value)
+#endif
 struct task_struct {
 	int pid;
 	int tgid;
+	unsigned int flags;
+	struct task_struct *real_parent;
+	struct thread_struct thread;
 	struct files_struct *files;
 	struct task_struct *group_leader;
 	char comm[16];
@@ -155,7 +173,7 @@ struct bpf_iter__bpf_map_elem {
 
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
-	unsigned long r10, ax, cx, dx, si, di, orig_ax, cs;
+	unsigned long r14, bp, r10, ax, cx, dx, si, di, orig_ax, ip, cs, sp;
 };
 #elif defined(__TARGET_ARCH_arm64)
 struct pt_regs {

@@ -88,7 +88,11 @@ static __always_inline int on_state(struct sock *sk, int new, bool storage)
 			c->k.birth_cause = only_request(t, &doubts);
 		if (doubts) /* of several, or of one that may be answered by now */
 			c->k.birth_cause = 0;
-		c->k.birth_unit = (u32)bpf_get_current_pid_tgid();
+		c->k.flags |= CONNECTION_BORN;
+		if (t) {
+			c->k.birth_after = t->received;
+			c->k.birth_unit = unit_now(t, c->k.id, true, true, storage);
+		}
 		return 0;
 	}
 	if (new == TCP_ESTABLISHED) {

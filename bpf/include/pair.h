@@ -17,6 +17,7 @@
 
 #include "emit.h"
 #include "peer.h"
+#include "unit.h"
 #include "user.h"
 
 /* RFC 8446 §5.1: type 20…23, legacy_record_version 3.1…3.4, length. A MySQL packet of 788 bytes begins 14 03 00, one of
@@ -91,7 +92,8 @@ static __always_inline void end_exchange(struct conn *c, struct payload *p, u64 
 	c->phase = IDLE;
 }
 
-static __always_inline void begin_request(struct conn *c, struct payload *p, struct thread *t, const struct message *m)
+static __always_inline void begin_request(struct conn *c, struct payload *p, struct thread *t, const struct message *m,
+					  bool modern)
 {
 	struct exchange *x = &c->x;
 
@@ -100,8 +102,9 @@ static __always_inline void begin_request(struct conn *c, struct payload *p, str
 	x->t_req = m->begun;
 	x->t_rsp = x->t_rsp_end = 0;
 	x->cause = 0;
-	x->unit_rsp = 0;
-	x->unit_req = (u32)m->task;
+	x->after = x->unit_req = x->unit_rsp = 0;
+	x->tid_req = (u32)m->task;
+	x->tid_rsp = 0;
 	x->req_bytes = x->rsp_bytes = 0;
 	x->tgid = m->task >> 32;
 	x->seq_req = m->seq;
@@ -120,8 +123,10 @@ static __always_inline void begin_request(struct conn *c, struct payload *p, str
 		__builtin_memset(p->request, 0, REQUEST_SMALL);
 	if (!t)
 		return;
+	x->unit_req = unit_now(t, c->k.id, m->send, c->client, modern);
 	if (c->client) {
 		x->cause = only_request(t, &x->flags);
+		x->after = x->n || !(c->k.flags & CONNECTION_BORN) ? t->received : c->k.birth_after;
 		if (c->epoll)
 			x->flags |= EXCHANGE_EPOLL;
 	} else if (!c->paired) { /* a word between relatives (nginx's master to its workers) is seldom answered */
@@ -151,25 +156,29 @@ static __always_inline void extend_request(struct conn *c, struct payload *p, st
 		c->events = t->events;
 }
 
-static __always_inline void begin_response(struct conn *c, struct payload *p, struct thread *t, const struct message *m)
+static __always_inline void begin_response(struct conn *c, struct payload *p, struct thread *t, const struct message *m,
+					   bool modern)
 {
 	struct exchange *x = &c->x;
 	u32 tid = (u32)m->task;
 
 	c->phase = RESPONSE;
 	x->t_rsp = m->begun;
-	x->unit_rsp = tid;
+	x->tid_rsp = tid;
 	x->seq_rsp = m->seq;
 	if (!c->head && p)
 		__builtin_memset(p->response, 0, RESPONSE_SMALL);
 	if (!t)
 		return;
+	x->unit_rsp = unit_now(t, c->k.id, m->send, c->client, modern);
+	if (!c->client)
+		x->after = t->received;
 	if (c->client) {
 		if (tid != c->tid || t->events != c->events + 1)
 			x->flags |= EXCHANGE_DISTURBED;
 		if (c->epoll) /* looked at only now: who waits for the response has the socket in its set by now */
 			x->flags |= EXCHANGE_EPOLL;
-	} else if (tid == x->unit_req) {
+	} else if (tid == x->tid_req) {
 		close_request(t, x->span_id);
 		t->answering = x->span_id;
 	}
@@ -272,7 +281,7 @@ static __always_inline void on_message_here(struct conn *c, struct payload *p, s
 				end_exchange(c, p, m->now, 0, modern);
 				if (t) /* it may have had no answer */
 					close_request(t, c->x.span_id);
-				begin_request(c, p, t, m);
+				begin_request(c, p, t, m, modern);
 			} else if (noted_late(c)) {
 				take_back_response(c);
 			} else {
@@ -282,6 +291,8 @@ static __always_inline void on_message_here(struct conn *c, struct payload *p, s
 			}
 		}
 		extend_request(c, p, t, m, modern);
+		if (t && !m->send)
+			received(t, c->x.span_id);
 		if (!c->head && p) {
 			if (is_tls(p->request))
 				return encrypted(c, t);
@@ -298,9 +309,11 @@ static __always_inline void on_message_here(struct conn *c, struct payload *p, s
 	if (c->phase == REQUEST) {
 		if (c->head && !skip_noted(c, m))
 			return;
-		begin_response(c, p, t, m);
+		begin_response(c, p, t, m, modern);
 	}
 	extend_response(c, p, t, m, modern);
+	if (t && !m->send)
+		received(t, c->x.span_id);
 	if (c->head || !p)
 		return;
 	if (is_tls(p->response))
@@ -312,9 +325,26 @@ static __always_inline void on_message_here(struct conn *c, struct payload *p, s
 	}
 }
 
+enum { ROUND_NS = 50000000 }; /* the sweep takes less, and comes again after more */
+static __always_inline void keep_open(u32 tgid, u64 since, u64 now)
+{
+	struct open_since fresh = { since, now };
+	struct open_since *o = bpf_map_lookup_elem(&requests_open, &tgid);
+
+	if (!o) {
+		bpf_map_update_elem(&requests_open, &tgid, &fresh, BPF_ANY);
+		return;
+	}
+	if (since < o->t || now - o->seen > ROUND_NS)
+		o->t = since;
+	o->seen = now;
+}
+
 /* Run over all connections by user space, some times a second while any exchange is in progress. */
 static __always_inline void sweep(struct conn *c, struct payload *p, u64 now, bool modern)
 {
+	if (!c->client && (c->phase == REQUEST || c->phase == RESPONSE))
+		keep_open(c->x.tgid, c->x.t_req, now);
 	if (c->phase == RESPONSE && now - c->x.t_rsp_end > config.idle_ns) {
 		find_server_late(c);
 		emit(c, p, now, EXCHANGE_PARTIAL | (c->x.flags & EXCHANGE_PARTIAL ? EXCHANGE_AMENDS : 0), true, modern);

@@ -42,12 +42,17 @@ struct exchange {
 	unsigned long long t_rsp;     /* first byte of the response */
 	unsigned long long t_rsp_end; /* last byte of the response */
 	unsigned long long cause;     /* client: span_id of the one request that the sending thread had open; else 0 */
+	unsigned long long after;     /* span_id of the exchange (a request in, or an own call) of which the thread received
+				       * bytes last before it sent the request's (client) or response's (server) first byte.
+				       * A connection that was just opened: before its connect(). 0: none */
 	unsigned long long
-		unit_req; /* unit of execution that received (server) or sent (client) the request's first byte */
-	unsigned long long unit_rsp; /* unit that wrote (server) or received (client) the response's first byte */
+		unit_req; /* UNIT() that received (server) or sent (client) the request's first byte; 0: the thread */
+	unsigned long long unit_rsp; /* UNIT() that wrote (server) or received (client) the response's first byte */
 	unsigned long long req_bytes;
 	unsigned long long rsp_bytes;
-	unsigned int tgid; /* process at the request's first byte */
+	unsigned int tgid;    /* process at the request's first byte */
+	unsigned int tid_req; /* threads, as the units above */
+	unsigned int tid_rsp;
 	unsigned int
 		seq_req; /* absolute TCP sequence number of the request's first byte; the same number at both ends */
 	unsigned int seq_rsp;
@@ -57,10 +62,41 @@ struct exchange {
 	unsigned short rsp_cap;
 };
 
+/* A unit of execution is smaller than its thread, or wanders between threads: see unit.h. In a UNIT() the top byte is its
+ * kind, the rest a number that no other unit of its kind and process has. */
+enum unit_kind {
+	UNIT_THREAD = 0,
+	UNIT_GOROUTINE = 1,
+	UNIT_CONTEXT = 2,  /* CPython's, by birth: its address is used again */
+	UNIT_GREENLET = 3, /* of CPython: by the root of its stack */
+	UNIT_ASYNC = 4,    /* Node: execution id << 28 | trigger id */
+	UNIT_VIRTUAL = 5,  /* thread of a JVM */
+	UNIT_OPAQUE = 255, /* there is one, and it could not be read: the thread says nothing */
+};
+
+/* Where a unit came from. Sent before the first exchange that may need it, once. */
+struct lineage {
+	unsigned long long unit;
+	unsigned long long parent;
+	unsigned long long t; /* its birth, CLOCK_MONOTONIC ns; or when it was first seen */
+	unsigned int tgid;
+	unsigned int kind; /* enum unit_kind */
+};
+
+/* Node: the ids from first_id on were given after the thread had received bytes of the exchange `after`. */
+struct segment {
+	unsigned long long first_id;
+	unsigned long long after;
+	unsigned long long t;
+	unsigned int tgid;
+	unsigned int tid;
+};
+
 enum connection_flags {
 	CONNECTION_SERVER = 1 << 0,
 	CONNECTION_TLS = 1 << 1,       /* TLS records were seen on the socket */
 	CONNECTION_MIDSTREAM = 1 << 2, /* existed before it was first seen */
+	CONNECTION_BORN = 1 << 3,      /* its connect() was seen */
 };
 
 /* What is the same for all exchanges of one end of a connection. Sent before its first exchange, again when something
@@ -71,7 +107,8 @@ struct connection {
 	unsigned long long cgroup;      /* cgroup v2 id of the process that first used it */
 	unsigned long long t_open;      /* first seen, CLOCK_MONOTONIC ns */
 	unsigned long long birth_cause; /* client: span_id of the one request that the connecting thread had open */
-	unsigned long long birth_unit;  /* client: unit of execution that connected */
+	unsigned long long birth_after; /* client: as `after` of an exchange, at connect() */
+	unsigned long long birth_unit;  /* client: UNIT() that connected */
 	unsigned int tgid;
 	unsigned int netns;
 	unsigned int flags; /* enum connection_flags */
@@ -116,6 +153,9 @@ enum loss {
 	LOSS_QUERY_TABLE_FULL, /* a DNS question that could not be remembered */
 	LOSS_RING_FULL_NAME,   /* the name that a TLS client asked for; tried again at its next message */
 	LOSS_NAME_FAULT,       /* such a name that could not be read */
+	LOSS_RING_FULL_LINEAGE,
+	LOSS_RING_FULL_SEGMENT,
+	LOSS_NO_ANCESTRY, /* a unit's parent that could not be remembered */
 	LOSS_KINDS,
 };
 

@@ -92,12 +92,16 @@ struct thread {
 	u64 ssl_moved;           /* address of the size_t in which an _ex call says how much it moved */
 	u64 tls_conn;    /* connection whose TLS records this thread received last, till a call of the library */
 	u64 tls_written; /* SSL* that has written and whose socket is not known */
+	u64 received;    /* span id of the exchange of which it received bytes last */
+	u64 regs;        /* address of its user registers in the call in progress */
 	u64 naming;      /* SSL* that is being told its server's name, 0 outside of that call */
 	u64 naming_from; /* where that name lies */
 	u32 vector_at;   /* next message in it */
 	u32 vector_events;
 	u32 events; /* messages moved so far, on any socket */
 	u32 ssl_bound;
+	u32 epoch;   /* of runtimes_epoch, when `runtime` was looked up */
+	u32 runtime; /* enum runtime_kind */
 	struct cursor cursor;
 	struct message message; /* the one in hand, where the stack is too short for it */
 };
@@ -138,6 +142,8 @@ RING(exchanges_large, 4 << 20);
 RING(connections, 1 << 19);
 RING(processes, 1 << 17);
 RING(server_names, 1 << 16);
+RING(lineages, 1 << 19);
+RING(segments, 1 << 18);
 
 enum stat {
 	STAT_BEGUN, /* exchanges: begun = ended + encrypted + those in progress */

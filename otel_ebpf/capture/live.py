@@ -34,6 +34,8 @@ _HASH_MAPS = ("conns_by_sock", "payloads_by_sock", "threads_by_id")
 _WHEN_NEEDED = "on_space_adjust"
 """Attached when the kernel says that it is needed: it costs each receive."""
 _SIZES = ("head", "small", "large")
+_TELLING = ("connections", "processes", "server_names", "lineages", "segments")
+"""Rings of what concerns exchanges: read after them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ class CaptureSettings:
 class Drain:
     """What was in the rings: exchanges by size class, and the announcements that concern them.
 
-    server_names: records of `struct server_name`; None: its source has none.
+    server_names, lineages, segments: records of these structs; None: the source has none.
+    open_since: CLOCK_MONOTONIC ns of the oldest request that is still open, by process, as of `swept`.
     swept: CLOCK_MONOTONIC ns; every exchange whose connection had been idle for IDLE_NS by then has been handed over.
     """
 
@@ -60,6 +63,9 @@ class Drain:
     processes: NDArray[np.void]
     swept: int
     server_names: NDArray[np.void] | None = None
+    lineages: NDArray[np.void] | None = None
+    segments: NDArray[np.void] | None = None
+    open_since: dict[int, int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Whether there was anything."""
@@ -83,7 +89,7 @@ class LiveSource:
             f"on_state_{front}",
             f"on_destroy_{front}",
             f"on_exit_{front}",
-            "on_exec",
+            f"on_exec_{front}",
         )
         self._sweeper = f"sweep_{front}"
         self._when_needed = _WHEN_NEEDED if self.storage else ""
@@ -98,6 +104,7 @@ class LiveSource:
         self._swept = 0
         self._tidied = 0
         self._queried = 0
+        self._open_since: dict[int, int] = {}
         self._sweep: Iterator | None = None
         self._sweep_ends: Iterator | None = None
 
@@ -143,6 +150,8 @@ class LiveSource:
         self._processes = Ring(maps["processes"].fd, maps["processes"].max_entries, btf.dtype("process_event"))
         names = maps["server_names"]
         self._server_names = Ring(names.fd, names.max_entries, btf.dtype("server_name"))
+        self._lineages = Ring(maps["lineages"].fd, maps["lineages"].max_entries, btf.dtype("lineage"))
+        self._segments = Ring(maps["segments"].fd, maps["segments"].max_entries, btf.dtype("segment"))
 
     def read(self, now: int) -> Drain:
         """All that is there. Announcements are read last: they were written before the exchanges that need them.
@@ -157,6 +166,9 @@ class LiveSource:
                 self._sweep.run()
                 if self.tls:
                     self.tls.sweep()
+                self._open_since = self._read_open(now)
+            elif not _in_progress(counted):
+                self._open_since = {}
             if self._sweep_ends and tidy:
                 self._tidied = now
                 self._sweep_ends.run()
@@ -172,7 +184,16 @@ class LiveSource:
         if unanswered is not None:
             batches.append(unanswered)
         announced = self._connections.read()
-        return Drain(batches, announced, self._processes.read(), self._swept, self._server_names.read())
+        return Drain(
+            batches,
+            announced,
+            self._processes.read(),
+            self._swept,
+            self._server_names.read(),
+            self._lineages.read(),
+            self._segments.read(),
+            self._open_since,
+        )
 
     def statistics(self) -> dict[str, int]:
         """Counts of `enum stat`."""
@@ -186,14 +207,27 @@ class LiveSource:
 
     def rings(self) -> list[int]:
         """Descriptors that tell when a ring fills (edge-triggered): see `wakeup` in bpf/include/emit.h."""
-        names = (*(f"exchanges_{size}" for size in _SIZES), "connections", "processes", "server_names")
+        names = (*(f"exchanges_{size}" for size in _SIZES), *_TELLING)
         return [self.object.maps[name].fd for name in names]
 
     def fills(self) -> dict[str, float]:
         """Part of each ring that is in use."""
         rings = {f"exchanges_{size}": ring for size, ring in self._rings.items()}
-        rings |= {"connections": self._connections, "processes": self._processes, "server_names": self._server_names}
+        rings |= {
+            "connections": self._connections,
+            "processes": self._processes,
+            "server_names": self._server_names,
+            "lineages": self._lineages,
+            "segments": self._segments,
+        }
         return {name: ring.fill for name, ring in rings.items()}
+
+    def _read_open(self, now: int) -> dict[int, int]:
+        """By process, since when its oldest request is open that the sweep at `now` has met."""
+        requests_open, btf = self.object.maps["requests_open"], self.object.btf
+        pids, since = requests_open.entries(np.dtype("<u4"), btf.dtype("open_since"))
+        met = since["seen"] >= np.uint64(now)
+        return dict(zip(pids[met].tolist(), since["t"][met].tolist(), strict=True))
 
     def _attach_when_needed(self) -> None:
         """Bytes were received without a call of the socket's: see on_space_adjust."""

@@ -4,7 +4,7 @@ Reads the `.BTF` section of an ELF64 little-endian file. Format: Linux Documenta
 
 >>> btf = Btf.of_object(object_path("requests"))
 >>> btf.dtype("exchange").itemsize
-112
+128
 >>> btf.enum("exchange_flags")["EXCHANGE_TLS"]
 8
 """
@@ -23,7 +23,7 @@ _FIXED = {1: 4, 3: 12, 14: 4, 17: 4}
 """Bytes after the 12 that all types share, by kind: INT, ARRAY, VAR, DECL_TAG."""
 _PER_MEMBER = {4: 12, 5: 12, 6: 8, 13: 8, 15: 12, 19: 12}
 """The same for each of vlen members: STRUCT, UNION, ENUM, FUNC_PROTO, DATASEC, ENUM64."""
-_INT, _ARRAY, _STRUCT, _ENUM, _TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _VAR = 1, 3, 4, 6, 8, 9, 10, 11, 14
+_INT, _ARRAY, _STRUCT, _UNION, _ENUM, _TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _VAR = 1, 3, 4, 5, 6, 8, 9, 10, 11, 14
 
 
 def object_path(name: str) -> Path:
@@ -87,7 +87,10 @@ class Btf:
         raise KeyError(name)
 
     def dtype(self, name: str) -> np.dtype[np.void]:
-        """The numpy structured dtype of `struct NAME`: same offsets, same size; char arrays become bytes."""
+        """The numpy structured dtype of `struct NAME`: same offsets, same size; char arrays become bytes.
+
+        The members of a union overlap; one without a name has the name "".
+        """
         return self._dtype(self._find(name, _STRUCT))
 
     def enum(self, name: str) -> dict[str, int]:
@@ -117,7 +120,7 @@ class Btf:
         t = self._types[type_id]
         while t.kind in (_TYPEDEF, _VOLATILE, _CONST, _RESTRICT):
             t = self._types[t.size]
-        if t.kind == _STRUCT:
+        if t.kind in (_STRUCT, _UNION):
             return self._dtype(t)
         if t.kind == _ARRAY:
             element, _index, count = struct.unpack("<III", t.body)

@@ -12,6 +12,7 @@ import ctypes as C
 import os
 import time
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,10 +63,10 @@ class Map:
         sums: NDArray[np.uint64] = values.sum(axis=1, dtype=np.uint64)
         return sums
 
-    def entries(self, key: np.dtype[np.void], value: np.dtype[np.void]) -> tuple[NDArray[np.void], NDArray[np.void]]:
+    def entries(self, key: np.dtype[Any], value: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """All entries of a hash map, read in batches: keys and values, (n,) each."""
         token = C.c_uint64()
-        found: list[tuple[NDArray[np.void], NDArray[np.void]]] = []
+        found: list[tuple[NDArray[Any], NDArray[Any]]] = []
         while True:
             keys, values = np.empty(_BATCH, key), np.empty(_BATCH, value)
             count = C.c_uint32(_BATCH)
@@ -83,7 +84,11 @@ class Map:
                 break
         return np.concatenate([k for k, _ in found]), np.concatenate([v for _, v in found])
 
-    def delete(self, key: NDArray[np.void]) -> None:
+    def update(self, key: NDArray[np.generic], value: NDArray[np.generic]) -> None:
+        """Make an entry, or write over it; raises KernelError (the map is full)."""
+        libbpf.call("bpf_map_update_elem", self.fd, key.ctypes.data, value.ctypes.data, 0)
+
+    def delete(self, key: NDArray[np.generic]) -> None:
         """Remove one entry, if it is there."""
         libbpf.library().bpf_map_delete_elem(self.fd, key.ctypes.data)
 

@@ -18,7 +18,8 @@ NOT_KNOWN, NOT_RECOGNISED = -1, -2
 _KINDS = np.array([Kind.CLIENT, Kind.SERVER], np.uint8)
 """By Flag.SERVER, which is bit 0."""
 _AS_RECORDED = (
-    *((name, name) for name in ("span_id", "conn", "flags", "tgid", "unit_req", "unit_rsp", "cause")),
+    *((name, name) for name in ("span_id", "conn", "flags", "tgid", "cause", "after")),
+    *((name, name) for name in ("tid_req", "tid_rsp", "unit_req", "unit_rsp")),
     *((name, name) for name in ("req_bytes", "rsp_bytes")),
     *(("seq", "seq_req"), ("start", "t_req"), ("end", "t_rsp_end"), ("first_byte", "t_rsp")),
 )

@@ -9,7 +9,7 @@ from otel_ebpf.model import Spans
 from otel_ebpf.tracing.bits import AMENDS, HEAD, MANY, PARTIAL, PENDING, SERVER
 from otel_ebpf.tracing.counters import Counters
 from otel_ebpf.tracing.join import count_up, is_follower, local
-from otel_ebpf.tracing.keys import thread_keys
+from otel_ebpf.tracing.keys import unit_keys
 from otel_ebpf.tracing.memory import Memory
 from otel_ebpf.tracing.pool import FREE, Pool, Rows
 from otel_ebpf.tracing.processes import SERVES, Processes
@@ -27,7 +27,7 @@ def arrive(
     rows = pool.append(spans)
     here = slice(pool.next - len(rows), pool.next)  # the same rows; nothing is gathered or scattered by it
     server = spans.kind == SERVER
-    thread, waiter = thread_keys(spans.tgid, spans.unit_req), thread_keys(spans.tgid, spans.unit_rsp)
+    thread, waiter = unit_keys(spans.tgid, spans.tid_req), unit_keys(spans.tgid, spans.tid_rsp)
     processes.arrived(server, spans.tgid, thread, waiter, spans.start, spans.flags)
     pool.thread[here], pool.waiter[here] = thread, waiter
     pool.spans.link[here] = PENDING

@@ -22,9 +22,10 @@ def place(pair: NDArray[np.uint64], seq: NDArray[np.uint32], ordinal: NDArray[np
     return key
 
 
-def thread_keys(tgid: NDArray[np.uint32], unit: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """(n,) one number for a unit of execution of a process; 0 where there was none."""
-    keys: NDArray[np.uint64] = np.where(unit == 0, np.uint64(0), unit * _UNIT + tgid * _PROCESS)
+def unit_keys(tgid: NDArray[np.uint32], unit: NDArray[np.uint64] | NDArray[np.uint32]) -> NDArray[np.uint64]:
+    """(n,) one number for a thread, or a unit of execution, of a process; 0 where there was none."""
+    numbers = unit.astype(np.uint64)
+    keys: NDArray[np.uint64] = np.where(numbers == 0, np.uint64(0), numbers * _UNIT + tgid * _PROCESS)
     return keys
 
 

@@ -64,7 +64,7 @@ class Pool:
     state: see above. due: when it may be judged; deadline: when it no longer waits for others; monotonic ns.
     up: row of its parent, itself if that is not in the pool. mate: row of the connection's other end, or NOWHERE.
     ordinal, count: the row is the ordinal-th of `count` exchanges of its record.
-    thread, waiter: process-wide keys of unit_req and unit_rsp, 0 if there was none. confidence: of its link.
+    thread, waiter: process-wide keys of tid_req and tid_rsp, 0 if there was none. confidence: of its link.
     asked: how far its relations to older rows were looked for (`NOT_ASKED`, `SEEN`, `ASKED`).
     above: the remote parent in the bytes of its parent, 0 if there was none.
     came_by, came_with: Link and flags of the context with which the row's trace came to this host, Link.NONE if it

@@ -20,7 +20,7 @@ from otel_ebpf.capture.live import CaptureSettings, Drain, LiveSource
 from otel_ebpf.model import Flag
 
 WAIT_S = 20.0
-_SIZES = ("t_rsp", "t_rsp_end", "t_req_end", "req_bytes", "rsp_bytes", "unit_rsp", "seq_rsp", "flags")
+_SIZES = ("t_rsp", "t_rsp_end", "t_req_end", "req_bytes", "rsp_bytes", "tid_rsp", "seq_rsp", "flags")
 """What an amendment says anew."""
 
 

@@ -108,7 +108,7 @@ RECEIVES: dict[str, Callable[[socket.socket, int], object]] = {
 def _assert_one(capture: Capture, talk: Talk) -> None:
     client, server = capture.one(talk.port)
     assert (client.tgid, server.tgid) == (talk.client, talk.server)
-    assert (client.unit_req, server.unit_rsp) == (talk.client, talk.server)
+    assert (client.tid_req, server.tid_rsp) == (talk.client, talk.server)
     assert (client.request, client.response) == (REQUEST, RESPONSE)
     assert (server.request, server.response) == (REQUEST, RESPONSE)
     for end in (client, server):

@@ -149,7 +149,7 @@ def test_the_child_that_serves_an_accepted_connection_has_its_exchanges(capture:
     servers = [seen for seen in found if seen.is_server]
     assert {seen.tgid for seen in servers} == {server.pid}
     # The response was written by the child: another unit of execution than the one that received the request.
-    assert all(seen.unit_rsp != seen.unit_req for seen in servers)
+    assert all(seen.tid_rsp != seen.tid_req for seen in servers)
 
 
 def _ask_once(listener: socket.socket) -> None:

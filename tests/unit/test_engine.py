@@ -73,12 +73,12 @@ def test_what_comes_from_the_head_is_filled_and_the_rest_left_open() -> None:
     bench = Bench()
     said = Said(get("/a"), OK, conn=2, span_id=77, seq=555)
     exchanges = batch([said])
-    exchanges.head["unit_req"], exchanges.head["unit_rsp"], exchanges.head["cause"] = 5, 6, 7
+    exchanges.head["tid_req"], exchanges.head["tid_rsp"], exchanges.head["cause"] = 5, 6, 7
     spans = bench.engine.parse(exchanges, NOW)
     assert len(spans) == 1
     assert (spans.span_id[0], spans.conn[0], spans.pair[0], spans.seq[0], spans.tgid[0]) == (77, 2, 2, 555, 4711)
     assert (spans.start[0], spans.end[0], spans.first_byte[0]) == (NOW, NOW + 6000, NOW + 5000)
-    assert (spans.unit_req[0], spans.unit_rsp[0], spans.cause[0]) == (5, 6, 7)
+    assert (spans.tid_req[0], spans.tid_rsp[0], spans.cause[0]) == (5, 6, 7)
     assert (spans.req_bytes[0], spans.rsp_bytes[0]) == (len(said.request), len(OK))
     assert (spans.kind[0], spans.link[0]) == (Kind.SERVER, Link.PENDING)
     assert (spans.resource[0], spans.endpoint[0]) == (-1, -1)

@@ -42,7 +42,7 @@ def exchanges(draw: st.DrawFn) -> list[Row]:
 def twin(call: Row, rows: list[Row]) -> int:
     """The rules as they are written down: span id of the call's request, 0 if undecided."""
     requests = [row for row in rows if row["kind"] == Kind.SERVER]
-    thread = call["unit_req"]
+    thread = call["tid_req"]
 
     def within(request: Row) -> bool:
         before = call["end"] <= request["first_byte"]
@@ -50,13 +50,13 @@ def twin(call: Row, rows: list[Row]) -> int:
         return request["start"] <= call["start"] and (before or during)
 
     answers = set()
-    written = sorted((r for r in requests if r["unit_rsp"] == thread), key=lambda r: r["end"])
+    written = sorted((r for r in requests if r["tid_rsp"] == thread), key=lambda r: r["end"])
     later = [r for r in written if r["end"] >= call["end"]]
     awake = call["flags"] & int(Flag.DISTURBED | Flag.MANY | Flag.EPOLL | Flag.UNANSWERED)
     if later and not awake:
         request = later[0]
         before = max((r["end"] for r in written if r["end"] < call["end"]), default=0)
-        if request["unit_req"] == thread:
+        if request["tid_req"] == thread:
             allowed = call["cause"] == request["span_id"]
         else:
             allowed = call["cause"] == 0 and request["start"] >= before
@@ -64,7 +64,7 @@ def twin(call: Row, rows: list[Row]) -> int:
         if allowed and alone and within(request):
             answers.add(request["span_id"])
     for request in requests:
-        own = request["unit_req"] == request["unit_rsp"] == thread
+        own = request["tid_req"] == request["tid_rsp"] == thread
         if call["cause"] == request["span_id"] and own and within(request):
             answers.add(request["span_id"])
     return answers.pop() if len(answers) == 1 else 0

@@ -36,8 +36,8 @@ class Row(TypedDict, total=False):
     kind: int
     flags: int
     tgid: int
-    unit_req: int
-    unit_rsp: int
+    tid_req: int
+    tid_rsp: int
     start: int
     end: int
     first_byte: int
@@ -137,8 +137,8 @@ class Host:
             "kind": kind,
             "flags": int(flags | (Flag.SERVER if kind == Kind.SERVER else Flag(0))),
             "tgid": who.pid,
-            "unit_req": who.tid,
-            "unit_rsp": (writer or who).tid,
+            "tid_req": who.tid,
+            "tid_rsp": (writer or who).tid,
             "start": round(start * MS),
             "end": round(end * MS),
             "first_byte": round(end * MS),
@@ -146,7 +146,7 @@ class Host:
             "shape": 0,
         }
         if flags & Flag.UNANSWERED:
-            row |= {"first_byte": 0, "unit_rsp": 0}
+            row |= {"first_byte": 0, "tid_rsp": 0}
         if context is not None:
             row |= {"remote_link": Link.TRACEPARENT, "remote_trace": context[0], "remote_parent": context[1]}
             row |= {"remote_flags": context[2]}
@@ -326,7 +326,7 @@ class Simulation:
         self._touch(thread, call)
         for calls in self._sent.values():
             calls[:] = [other for other in calls if other is not call]
-        call |= {"end": round(self.now * MS), "first_byte": round(self.now * MS), "unit_rsp": thread.tid}
+        call |= {"end": round(self.now * MS), "first_byte": round(self.now * MS), "tid_rsp": thread.tid}
         other = self._backend.pop(call["span_id"], None)
         if other is not None:
             middle = (call["start"] + round(self.now * MS)) // 2
@@ -336,7 +336,7 @@ class Simulation:
     def respond(self, thread: Process, request: Row) -> None:
         """A thread writes the first byte of a response."""
         self._touch(thread, None)
-        request |= {"first_byte": round(self.now * MS), "unit_rsp": thread.tid}
+        request |= {"first_byte": round(self.now * MS), "tid_rsp": thread.tid}
 
     def finish(self, request: Row) -> None:
         """The last byte of a response was written."""

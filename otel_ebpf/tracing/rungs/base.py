@@ -25,7 +25,7 @@ class Calls:
     row: NDArray[np.intp]
     tgid: NDArray[np.uint32]
     thread: NDArray[np.uint64]
-    """(n,) key of the thread that sent the call (`keys.thread_keys`)"""
+    """(n,) key of the thread that sent the call (`keys.unit_keys`)"""
     waiter: NDArray[np.uint64]
     """(n,) key of the thread that received its response; 0 if there was none"""
     start: NDArray[np.uint64]

@@ -1,0 +1,58 @@
+/* Where units of execution came from: remembered when they are born, told to user space when one of them is met. */
+#pragma once
+
+#include "emit.h"
+
+struct ancestry_key {
+	u64 unit;
+	u32 tgid;
+	u32 unused;
+};
+struct ancestor {
+	u64 parent;
+	u64 born;
+	u32 told;
+	u32 unused;
+};
+/* What was used longest ago makes room: a unit whose origin is forgotten is undecided. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct ancestry_key);
+	__type(value, struct ancestor);
+} ancestry SEC(".maps");
+
+enum { GENERATIONS = 12 };
+
+/* A unit and the one that made it. The first word holds. */
+static __always_inline void note_lineage(u32 tgid, u64 unit, u64 parent)
+{
+	struct ancestry_key key = { .unit = unit, .tgid = tgid };
+	struct ancestor a = { .parent = parent, .born = bpf_ktime_get_ns() };
+
+	/* -EEXIST: it was known */
+	long failed = bpf_map_update_elem(&ancestry, &key, &a, BPF_NOEXIST);
+	if (failed && failed != -EEXIST)
+		lose(LOSS_NO_ANCESTRY);
+}
+
+static __always_inline void tell_lineage(u32 tgid, u64 unit)
+{
+	struct lineage l = { .unit = unit, .tgid = tgid, .kind = unit >> 56 };
+
+	for (int i = 0; i < GENERATIONS; i++) {
+		struct ancestry_key key = { .unit = l.unit, .tgid = tgid };
+		struct ancestor *a = bpf_map_lookup_elem(&ancestry, &key);
+		if (!a || a->told)
+			return;
+		l.parent = a->parent;
+		l.t = a->born;
+		if (bpf_ringbuf_output(&lineages, &l, sizeof(l), wakeup(&lineages, l.t >> 10))) {
+			lose(LOSS_RING_FULL_LINEAGE);
+			return;
+		}
+		a->told = 1;
+		l.unit = a->parent;
+		l.kind = l.unit >> 56;
+	}
+}

@@ -1,0 +1,162 @@
+/* Units of execution: what in a process works on one thing at a time, where that is not the thread. A goroutine, a CPython
+ * context, a virtual thread of a JVM, an asynchronous resource of Node: read from the process's own memory while its socket
+ * call is in progress, by the layout that user space found (otel_ebpf/runtimes).
+ *
+ * Theory of operation. User space puts a process's layout into `runtimes` and raises the epoch; each thread looks there
+ * once in an epoch, so that processes without a layout pay a comparison. A child that was forked and has not called exec
+ * takes its parent's. What is read is checked; what does not look as expected is UNIT_OPAQUE, never a guess. */
+#pragma once
+
+#include "emit.h"
+
+#define UNIT(KIND, ID) ((u64)(KIND) << 56 | ((u64)(ID) & ((1ull << 56) - 1)))
+
+enum runtime_kind {
+	RUNTIME_NONE = 0,
+	RUNTIME_GO = 1,
+	RUNTIME_PYTHON = 2,
+	RUNTIME_NODE = 3,
+	RUNTIME_JVM = 4,
+};
+
+/* Where and for whom a unit is looked up: always the current task. */
+struct unit_at {
+	u64 fsbase; /* its thread pointer */
+	u64 regs;   /* address of its user registers, 0 where they are not to be had */
+	u64 conn;   /* connection.id */
+	u32 tgid;
+	u32 tid;
+	bool send;
+	bool client;
+};
+
+#include "unit_go.h"
+#include "unit_jvm.h"
+#include "unit_node.h"
+#include "unit_python.h"
+
+/* The layout of one process. Owner: the process. */
+struct runtime {
+	u32 kind; /* enum runtime_kind */
+	u32 flags;
+	union {
+		struct go_runtime go;
+		struct python_runtime python;
+		struct node_runtime node;
+		struct jvm_runtime jvm;
+	};
+};
+
+TABLE(runtimes, u32, struct runtime, 8192);
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} runtimes_epoch SEC(".maps");
+
+/* Since when a request of a process is open: the sweep writes it, user space waits for as long with judging calls. */
+struct open_since {
+	u64 t;    /* the oldest of them */
+	u64 seen; /* when the sweep was here last */
+};
+TABLE(requests_open, u32, struct open_since, 8192);
+
+static __always_inline struct runtime *find_runtime(u32 tgid)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct runtime *r = bpf_map_lookup_elem(&runtimes, &tgid);
+
+	if (r || !(BPF_CORE_READ(task, flags) & PF_FORKNOEXEC))
+		return r;
+	u32 parent = BPF_CORE_READ(task, group_leader, real_parent, tgid);
+	r = bpf_map_lookup_elem(&runtimes, &parent);
+	if (r)
+		bpf_map_update_elem(&runtimes, &tgid, r, BPF_NOEXIST);
+	return r;
+}
+
+/* Which runtime this thread's process has: kept in the thread for an epoch. */
+static __always_inline u32 runtime_of(struct thread *t)
+{
+	u32 zero = 0;
+	u32 *epoch = bpf_map_lookup_elem(&runtimes_epoch, &zero);
+
+	if (!epoch)
+		return RUNTIME_NONE;
+	if (t->epoch != *epoch) {
+		t->epoch = *epoch;
+		struct runtime *r = find_runtime(bpf_get_current_pid_tgid() >> 32);
+		t->runtime = r ? r->kind : RUNTIME_NONE;
+	}
+	return t->runtime;
+}
+
+static __always_inline void forget_runtime(u32 tgid)
+{
+	bpf_map_delete_elem(&runtimes, &tgid);
+	bpf_map_delete_elem(&requests_open, &tgid);
+}
+
+static __always_inline void look_at_self(struct unit_at *at)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	u64 id = bpf_get_current_pid_tgid();
+
+	at->fsbase = THREAD_POINTER(task);
+	at->tgid = id >> 32;
+	at->tid = id;
+}
+
+/* A global function, verified once; it gets numbers only, which is what older kernels can give it. */
+__noinline u64 unit_of(u64 conn, u64 regs, u32 send, u32 client)
+{
+	struct unit_at at = { .conn = conn, .regs = regs, .send = send, .client = client };
+	u64 unit = 0;
+
+	look_at_self(&at);
+	struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
+	if (!r)
+		return 0;
+	if (r->kind == RUNTIME_GO)
+		unit = go_unit(&r->go, &at);
+	else if (r->kind == RUNTIME_PYTHON)
+		unit = python_unit(&r->python, &at);
+	else if (r->kind == RUNTIME_NODE)
+		unit = node_unit(&r->node, &at);
+	else if (r->kind == RUNTIME_JVM)
+		unit = jvm_unit(&r->jvm, &at);
+	/* The calls for a request and its response are what its unit's origin is asked for. */
+	if (unit && send)
+		tell_lineage(at.tgid, unit);
+	return unit;
+}
+
+/* Node: a segment of its loop begins with bytes received. */
+__noinline int segment_after(u64 after)
+{
+	struct unit_at at = {};
+
+	look_at_self(&at);
+	struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
+	if (r && r->kind == RUNTIME_NODE)
+		node_segment(&r->node, &at, after);
+	return 0;
+}
+
+static __always_inline u64 unit_now(struct thread *t, u64 conn, bool send, bool client, bool modern)
+{
+	if (!runtime_of(t))
+		return 0;
+	if (modern) /* by way of memory: to the verifier it is a pointer until then */
+		*(volatile u64 *)&t->regs = bpf_task_pt_regs(bpf_get_current_task_btf());
+	return unit_of(conn, *(volatile u64 *)&t->regs, send, client);
+}
+
+/* The thread received bytes of the exchange `span`: what it does next may be for that. */
+static __always_inline void received(struct thread *t, u64 span)
+{
+	t->received = span;
+	if (runtime_of(t) == RUNTIME_NODE)
+		segment_after(span);
+}
