@@ -20,6 +20,8 @@ from otel_ebpf.kernel.features import has_sock_length
 from otel_ebpf.kernel.objects import Iterator, Object
 from otel_ebpf.kernel.ring import Ring
 from otel_ebpf.model import Exchanges, Flag
+from otel_ebpf.runtimes import recognisers
+from otel_ebpf.runtimes.watch import SOON, Runtimes
 
 SWEEP_NS = 100_000_000
 IDLE_NS = 150_000_000
@@ -99,8 +101,10 @@ class LiveSource:
         self.received = dict.fromkeys(_SIZES, 0)
         """exchanges taken out of the rings, by size class"""
         self._loss_names = _labels(self.object.btf.enum("loss"), "LOSS_")
+        self._exec = self.object.btf.enum("process_event_kind")["PROCESS_EXEC"]
         self._stat_names = _labels(self.object.btf.enum("stat"), "STAT_")
         self.tls: TlsSource | None = None
+        self.runtimes: Runtimes | None = None
         self._swept = 0
         self._tidied = 0
         self._queried = 0
@@ -137,6 +141,8 @@ class LiveSource:
         except KernelError as failure:
             self.tls = None
             self.failures["tls"] = str(failure)
+        front, unused = ("storage", _HASH_MAPS) if self.storage else ("hash", _STORAGE_MAPS)
+        self.runtimes = Runtimes(requests, recognisers(), front, constants, unused)
         self._sweep = requests.attach_iterator(
             self._sweeper, requests.maps[_STORAGE_MAPS[0] if self.storage else _HASH_MAPS[0]]
         )
@@ -152,6 +158,7 @@ class LiveSource:
         self._server_names = Ring(names.fd, names.max_entries, btf.dtype("server_name"))
         self._lineages = Ring(maps["lineages"].fd, maps["lineages"].max_entries, btf.dtype("lineage"))
         self._segments = Ring(maps["segments"].fd, maps["segments"].max_entries, btf.dtype("segment"))
+        self.runtimes.start()
 
     def read(self, now: int) -> Drain:
         """All that is there. Announcements are read last: they were written before the exchanges that need them.
@@ -183,11 +190,12 @@ class LiveSource:
         unanswered = self._expired_queries(now)
         if unanswered is not None:
             batches.append(unanswered)
-        announced = self._connections.read()
+        announced, processes = self._connections.read(), self._processes.read()
+        self._follow_processes(announced, processes)
         return Drain(
             batches,
             announced,
-            self._processes.read(),
+            processes,
             self._swept,
             self._server_names.read(),
             self._lineages.read(),
@@ -221,6 +229,17 @@ class LiveSource:
             "segments": self._segments,
         }
         return {name: ring.fill for name, ring in rings.items()}
+
+    def _follow_processes(self, announced: NDArray[np.void], processes: NDArray[np.void]) -> None:
+        """Runtimes of processes that are new here, or no more what they were."""
+        if self.runtimes is None:
+            return
+        if len(processes):
+            self.runtimes.gone(processes["tgid"].tolist())
+            execs = processes["tgid"][processes["kind"] == self._exec]
+            self.runtimes.meet(execs.tolist(), SOON)
+        if len(announced):
+            self.runtimes.meet(np.unique(announced["tgid"]).tolist())
 
     def _read_open(self, now: int) -> dict[int, int]:
         """By process, since when its oldest request is open that the sweep at `now` has met."""
@@ -256,6 +275,8 @@ class LiveSource:
 
     def close(self) -> None:
         """Detach; what is still in the rings is gone."""
+        if self.runtimes:
+            self.runtimes.close()
         if self.tls:
             self.tls.close()
         self.object.close()

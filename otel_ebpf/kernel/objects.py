@@ -128,9 +128,12 @@ class Iterator:
 
 
 class Object:
-    """One compiled object of which only the named programs are loaded, and only the maps that they need."""
+    """One compiled object of which only the named programs are loaded, and only the maps that they need.
 
-    def __init__(self, name: str, programs: Collection[str]) -> None:
+    programs: None: all of them whose names end in `suffix`.
+    """
+
+    def __init__(self, name: str, programs: Collection[str] | None, suffix: str = "") -> None:
         self.name = name
         path = object_path(name)
         self.btf = Btf.of_object(path)
@@ -142,7 +145,7 @@ class Object:
         self.load_seconds = 0.0
         for program in libbpf.each("bpf_object__next_program", self._handle):
             program_name = libbpf.library().bpf_program__name(program).decode()
-            if program_name in programs:
+            if program_name.endswith(suffix) if programs is None else program_name in programs:
                 self._programs[program_name] = program
             else:
                 libbpf.call("bpf_program__set_autoload", program, False)
@@ -195,11 +198,13 @@ class Object:
         self.links[program] = link
         return Iterator(link)
 
-    def attach_uprobe(self, program: str, path: str, offset: int, *, returns: bool = False, cookie: int = 0) -> Link:
-        """Attach to a file's offset, for all processes that map it now or later."""
+    def attach_uprobe(
+        self, program: str, path: str, offset: int, *, returns: bool = False, cookie: int = 0, pid: int = -1
+    ) -> Link:
+        """Attach to a file's offset, for one process, or (-1) for all that map it now or later."""
         options = libbpf.UprobeOpts(C.sizeof(libbpf.UprobeOpts), 0, cookie, returns, None)
         handle = libbpf.pointer(
-            "bpf_program__attach_uprobe_opts", self._programs[program], -1, os.fsencode(path), offset, C.byref(options)
+            "bpf_program__attach_uprobe_opts", self._programs[program], pid, os.fsencode(path), offset, C.byref(options)
         )
         return Link(handle)
 

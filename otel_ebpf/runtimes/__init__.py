@@ -1,3 +1,10 @@
 """Runtimes whose units of execution are not threads: found in running processes, and told to the kernel side."""
 
 from __future__ import annotations
+
+from otel_ebpf.runtimes.base import Recogniser
+
+
+def recognisers() -> list[Recogniser]:
+    """One of each runtime; a new one is a module here and an entry in this list."""
+    return []

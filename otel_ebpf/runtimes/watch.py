@@ -1,0 +1,189 @@
+"""Which processes have a runtime with units of its own: looked for as they come, in a thread of its own.
+
+A process is looked at when the agent starts, when it first uses a connection, and shortly after it called exec. What a
+recogniser finds goes into the kernel's map; probes that it wants are attached once for each file. A runtime that cannot
+be read yet is looked at again, some times, less and less often.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from otel_ebpf.errors import KernelError
+from otel_ebpf.kernel import elf
+from otel_ebpf.kernel.objects import Link, Object
+from otel_ebpf.runtimes.base import Kind, Layout, Probe, Recogniser, Refusal
+
+OBJECTS = {Kind.GO: "golang", Kind.PYTHON: "python"}
+"""Objects with the uprobes of a runtime, `bpf/NAME.bpf.c`."""
+SOON, LATER = 0.3, (1.0, 4.0, 30.0, 300.0)
+"""Seconds after exec until a runtime has begun; and until one that could not be read is looked at again."""
+_WAITING = 1 << 14
+_REMEMBERED = 1 << 12
+
+
+class Runtimes:
+    """The layouts of this host's processes, from `start` to `close`.
+
+    kernel: the loaded object of socket messages. front: suffix of programs, as for TLS. constants: of section `config`.
+    """
+
+    def __init__(
+        self,
+        kernel: Object,
+        recognisers: Sequence[Recogniser],
+        front: str,
+        constants: dict[str, int],
+        unused: Iterable[str] = (),
+    ) -> None:
+        self.found: dict[int, tuple[str, str]] = {}
+        """by process: runtime and its version"""
+        self.refusals: dict[str, str] = {}
+        """what cannot be read → why: at most 4,096"""
+        self.failures: dict[str, str] = {}
+        """program of a probe → why it could not be attached"""
+        self._kernel = kernel
+        self._recognisers = recognisers
+        self._front = front
+        self._constants = constants
+        self._unused = tuple(unused)
+        self._objects: dict[Kind, Object | None] = {}
+        self._links: dict[tuple[tuple[int, int], int, str, int], Link] = {}
+        self._needed: dict[int, Layout] = {}
+        self._due: list[tuple[float, int, int]] = []
+        self._queued: set[int] = set()
+        self._wake = threading.Condition()
+        self._closed = False
+        self._epoch = 0
+        self._thread = threading.Thread(target=self._work, name="runtimes", daemon=True)
+        self.dropped = 0
+        """processes that were not looked at, since too many waited"""
+
+    def start(self) -> None:
+        """Look at what runs now, and go on looking."""
+        self.meet(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+        self._thread.start()
+
+    def meet(self, pids: Iterable[int], delay: float = 0.0) -> None:
+        """These processes use connections, or have just called exec."""
+        now = time.monotonic()
+        with self._wake:
+            for pid in pids:
+                if pid in self._queued or pid in self.found:
+                    continue
+                if len(self._due) >= _WAITING:
+                    self.dropped += 1
+                    continue
+                self._queued.add(pid)
+                heapq.heappush(self._due, (now + delay, pid, 0))
+            self._wake.notify()
+
+    def gone(self, pids: Iterable[int]) -> None:
+        """These processes ended or became another program; the kernel side has forgotten them by itself."""
+        with self._wake:
+            for pid in pids:
+                self.found.pop(pid, None)
+                self._needed.pop(pid, None)
+
+    def need(self, pids: Iterable[int]) -> None:
+        """Calls of these processes stay undecided: attach what helps there and costs them something."""
+        for pid in pids:
+            layout = self._needed.pop(pid, None)
+            if layout is not None:
+                for probe in layout.on_need:
+                    self._attach(layout.kind, probe, pid)
+
+    def close(self) -> None:
+        """Stop looking, detach all probes."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+        for link in self._links.values():
+            link.destroy()
+        for loaded in self._objects.values():
+            if loaded is not None:
+                loaded.close()
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                while not self._closed and (not self._due or self._due[0][0] > time.monotonic()):
+                    self._wake.wait(self._due[0][0] - time.monotonic() if self._due else None)
+                if self._closed:
+                    return
+                _, pid, looks = heapq.heappop(self._due)
+                self._queued.discard(pid)
+            if self._look(pid) and looks < len(LATER):
+                with self._wake:
+                    if pid not in self._queued:
+                        self._queued.add(pid)
+                        heapq.heappush(self._due, (time.monotonic() + LATER[looks], pid, looks + 1))
+
+    def _look(self, pid: int) -> bool:
+        """Returns whether to look again."""
+        again = False
+        for recogniser in self._recognisers:
+            said = recogniser.recognise(pid)
+            if isinstance(said, Layout):
+                self._tell(pid, said)
+                return False
+            if isinstance(said, Refusal):
+                again |= said.again
+                if len(self.refusals) < _REMEMBERED or said.what in self.refusals:
+                    self.refusals[said.what] = said.why
+        return again
+
+    def _tell(self, pid: int, layout: Layout) -> None:
+        for probe in layout.probes:
+            self._attach(layout.kind, probe)
+        value = np.frombuffer(layout.packed(self._kernel.btf), np.uint8).copy()
+        try:
+            self._kernel.maps["runtimes"].update(np.array(pid, np.uint32), value)
+        except KernelError as failure:
+            self.refusals[f"{layout.kind.name} {layout.version}"] = str(failure)
+            return
+        self._epoch += 1
+        self._kernel.maps["runtimes_epoch"].update(np.array(0, np.uint32), np.array(self._epoch, np.uint32))
+        with self._wake:
+            self.found[pid] = (layout.kind.name.lower(), layout.version)
+            if layout.on_need:
+                self._needed[pid] = layout
+
+    def _attach(self, kind: Kind, probe: Probe, pid: int = -1) -> None:
+        file = elf.identity(probe.file)
+        loaded = self._object(kind)
+        if file is None or loaded is None:
+            return
+        key = (file, probe.offset, probe.program, pid)
+        if key in self._links:
+            return
+        try:
+            self._links[key] = loaded.attach_uprobe(
+                f"{probe.program}_{self._front}", probe.file, probe.offset, returns=probe.returns, pid=pid
+            )
+        except KernelError as failure:
+            self.failures[probe.program] = str(failure)
+
+    def _object(self, kind: Kind) -> Object | None:
+        """The loaded object of this runtime's probes; None if it cannot be loaded."""
+        if kind not in self._objects:
+            name = OBJECTS[kind]
+            try:
+                loaded = Object(name, None, suffix=f"_{self._front}")
+                loaded.share(self._kernel.maps)
+                loaded.set_constants("config", **self._constants)
+                loaded.leave_out([m for m in self._unused if m in loaded.maps])
+                loaded.load()
+                self._objects[kind] = loaded
+            except KernelError as failure:
+                self.failures[name] = str(failure)
+                self._objects[kind] = None
+        return self._objects[kind]

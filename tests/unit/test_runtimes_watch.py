@@ -1,0 +1,78 @@
+"""Which processes are looked at, and how often. What a recogniser says is invented; the kernel's map is a dict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from otel_ebpf.kernel.btf import Btf, object_path
+from otel_ebpf.kernel.objects import Object
+from otel_ebpf.runtimes import watch
+from otel_ebpf.runtimes.base import Kind, Layout, Refusal
+from otel_ebpf.runtimes.watch import Runtimes
+
+
+@dataclass
+class Recogniser:
+    answers: Callable[[int], Layout | Refusal | None]
+    kind: Kind = Kind.NODE
+    asked: list[int] = field(default_factory=list)
+
+    def recognise(self, pid: int) -> Layout | Refusal | None:
+        self.asked.append(pid)
+        return self.answers(pid)
+
+
+class KernelMap:
+    def __init__(self) -> None:
+        self.entries: dict[int, bytes] = {}
+
+    def update(self, key: Any, value: Any) -> None:
+        self.entries[int(key)] = value.tobytes()
+
+
+@pytest.fixture
+def world() -> Any:
+    maps = {"runtimes": KernelMap(), "runtimes_epoch": KernelMap()}
+    return SimpleNamespace(maps=maps, btf=Btf.of_object(object_path("requests")))
+
+
+def run(world: Any, recogniser: Recogniser, until: Callable[[], bool], *pids: int) -> Runtimes:
+    runtimes = Runtimes(cast(Object, world), [recogniser], "storage", {})
+    runtimes.meet(pids)
+    runtimes._thread.start()
+    while not until():
+        time.sleep(0.001)
+    runtimes.close()
+    return runtimes
+
+
+def test_a_layout_is_told_to_the_kernel_with_a_new_epoch(world: Any) -> None:
+    layout = Layout(Kind.NODE, "22.1.0")
+    runtimes = run(world, Recogniser(lambda pid: layout), lambda: bool(world.maps["runtimes_epoch"].entries), 77)
+    assert world.maps["runtimes"].entries == {77: layout.packed(world.btf)}
+    assert int.from_bytes(world.maps["runtimes_epoch"].entries[0], "little") == 1
+    assert runtimes.found == {77: ("node", "22.1.0")}
+    runtimes.gone([77])
+    assert runtimes.found == {}
+
+
+def test_what_cannot_be_read_yet_is_looked_at_again_some_times(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "LATER", (0.001, 0.001, 0.001))
+    recogniser = Recogniser(lambda pid: Refusal("Node 99", "no idle loop", again=True))
+    runtimes = run(world, recogniser, lambda: len(recogniser.asked) == 4, 5)
+    assert recogniser.asked == [5] * 4
+    assert runtimes.refusals == {"Node 99": "no idle loop"}
+    assert world.maps["runtimes"].entries == {}
+
+
+def test_too_many_that_wait_are_counted(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_WAITING", 3)
+    runtimes = Runtimes(cast(Object, world), [], "storage", {})
+    runtimes.meet(range(5))
+    assert runtimes.dropped == 2
