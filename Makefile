@@ -79,6 +79,11 @@ bench: $(VENV)/.installed-dev $(OBJECTS) ## the table of numbers (ARGS='--quick'
 	@scripts/system_packages.sh test
 	$(BIN)/python -m bench.run $(ARGS)
 
+.PHONY: fidelity
+fidelity: $(VENV)/.installed-dev $(OBJECTS) ## the causality matrix (ARGS='--only python --seconds 5', ARGS='--list')
+	@scripts/system_packages.sh fidelity
+	@$(BIN)/python -m tests.fidelity.run $(ARGS)
+
 .PHONY: clean
 clean: ## remove everything that was built or downloaded
 	rm -rf $(VENV) .cache build dist otel_ebpf/_bpf otel_ebpf/viewer/_page otel_ebpf/viewer/page/node_modules otel_ebpf/viewer/page/build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

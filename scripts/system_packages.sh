@@ -2,6 +2,7 @@
 # Sees to the system packages of one purpose, by apt where that is possible, else says what is missing.
 #   scripts/system_packages.sh run     what `make setup` needs: clang and libbpf's headers to build, libbpf and venv to run
 #   scripts/system_packages.sh demo    the servers of the demo's shop
+#   scripts/system_packages.sh fidelity    the runtimes and proxies of `make fidelity`
 #   scripts/system_packages.sh test    the real servers and clients, and QEMU, that `make test` and `make bench` start
 # Asks only for what is absent, so the second time costs nothing.
 set -euo pipefail
@@ -45,13 +46,21 @@ want_test() {
   want libc6-dev test -e /usr/include/stdio.h
 }
 
+want_fidelity() {
+  local pair
+  for pair in nginx:nginx mariadbd:mariadb-server openssl:openssl; do
+    want "${pair#*:}" command -v "${pair%%:*}"
+  done
+}
+
 PATH=$PATH:/usr/sbin:/sbin
 case ${1:-} in
 run) want_run ;;
 demo) want_demo ;;
-test) want_run && want_test ;;
+test) want_run && want_test && want_fidelity ;;
+fidelity) want_run && want_fidelity ;;
 *)
-  echo "usage: $0 run|demo|test" >&2
+  echo "usage: $0 run|demo|test|fidelity" >&2
   exit 2
   ;;
 esac

@@ -33,6 +33,8 @@ class SeenSpan:
     attributes: dict[str, Value]
     resource: dict[str, Value]
     arrived: int = 0
+    links: tuple[str, ...] = ()
+    """Span ids that it is linked to."""
 
     @property
     def service(self) -> str:
@@ -71,6 +73,7 @@ def from_protobuf(request: ExportTraceServiceRequest, arrived: int = 0) -> Itera
                     attributes=_attributes(span.attributes),
                     resource=resource,
                     arrived=arrived,
+                    links=tuple(link.span_id.hex() for link in span.links),
                 )
 
 
@@ -107,6 +110,7 @@ def from_json_line(line: str) -> Iterator[SeenSpan]:
                     status=_STATUS[span.get("status", {}).get("code", 0)],
                     attributes=_json_attributes(span),
                     resource=resource,
+                    links=tuple(link["spanId"] for link in span.get("links", [])),
                 )
 
 

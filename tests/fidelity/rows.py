@@ -1,0 +1,18 @@
+"""All rows, in the order of the table."""
+
+from __future__ import annotations
+
+from tests.fidelity import rows_python
+from tests.fidelity.row import Row
+
+ROWS: tuple[Row, ...] = (*rows_python.ROWS,)
+
+
+def named(patterns: str) -> list[Row]:
+    """Rows whose name contains one of the comma-separated `patterns`; all of "".
+
+    >>> [row.name for row in named("python-threading")]
+    ['python-threading']
+    """
+    wanted = [pattern for pattern in patterns.split(",") if pattern]
+    return [row for row in ROWS if not wanted or any(pattern in row.name for pattern in wanted)]
