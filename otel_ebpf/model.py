@@ -152,6 +152,10 @@ class Link(IntEnum):
     """No other request of the process was being handled."""
     STATISTICS = 13
     """By the distributions of delays, calibrated on links that were certain."""
+    SKYWALKING = 32
+    DATADOG = 33
+    XRAY = 34
+    """In the message, as 1 to 3 are."""
     PENDING = 255
     """Not decided yet; never exported."""
 
@@ -159,6 +163,10 @@ class Link(IntEnum):
     def label(self) -> str:
         """The attribute's value, e.g. `Link.THREAD_ALONE.label == "thread-alone"`."""
         return self.name.lower().replace("_", "-")
+
+
+FROM_MESSAGE = (Link.TRACEPARENT, Link.B3, Link.JAEGER, Link.SKYWALKING, Link.DATADOG, Link.XRAY)
+"""The formats of contexts that requests carry."""
 
 
 @dataclass(slots=True)
@@ -231,7 +239,7 @@ class Spans:
     text: NDArray[np.uint8]
     """flat bytes, redacted, valid UTF-8 within each slot; shared by all rows, compacted by `take`"""
     remote_link: NDArray[np.uint8]
-    """(n,) Link.TRACEPARENT, B3, JAEGER: the request carried a context; else Link.NONE"""
+    """(n,) one of FROM_MESSAGE: the request carried a context; else Link.NONE"""
     remote_trace: NDArray[np.uint64]
     """(n, 2) its trace id, big-endian halves as stored on the wire (view as 16 uint8)"""
     remote_parent: NDArray[np.uint64]

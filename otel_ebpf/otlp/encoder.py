@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from otel_ebpf import model
 from otel_ebpf.model import Kind, Link
 from otel_ebpf.otlp import wire
 from otel_ebpf.otlp.rows import Batch, RowEncoder
@@ -24,7 +25,7 @@ HAS_IS_REMOTE = 0x100
 IS_REMOTE = 0x200
 """`Span.flags`: the W3C trace flags in the low byte, then whether it is known, and is, that the parent is remote."""
 
-FROM_MESSAGE = np.isin(np.arange(256), [Link.TRACEPARENT, Link.B3, Link.JAEGER])
+FROM_MESSAGE = np.isin(np.arange(256), model.FROM_MESSAGE)
 """By `Link` value: the context came with the request, and its trace flags with it."""
 _KEPT_FLAGS = FROM_MESSAGE * np.uint8(0xFF)
 REMOTE = FROM_MESSAGE | (np.arange(256) == Link.CONNECTION)

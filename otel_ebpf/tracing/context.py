@@ -1,4 +1,5 @@
-"""Trace contexts that requests carry in their HTTP headers: W3C traceparent, B3 (single, multi), Jaeger; by columns.
+"""Trace contexts that requests carry in their HTTP headers, by columns: W3C traceparent, B3 (single, multi), Jaeger,
+and those of vendors (tracing/vendors.py): SkyWalking, Datadog, X-Ray.
 
 Sources: W3C Trace Context §3.2; github.com/openzipkin/b3-propagation; Jaeger client libraries, "Propagation format".
 Where several are present the first of this order that is valid holds. `tracestate` and baggage are not read.
@@ -16,12 +17,9 @@ from numpy.typing import NDArray
 
 from otel_ebpf.model import Link
 from otel_ebpf.protocols.headers import Lines, Values
+from otel_ebpf.tracing.values import NIBBLE, NONE, Found, bytes_of, field, marks, pick, window
+from otel_ebpf.tracing.vendors import VENDORS
 
-_NONE = 255
-_NIBBLE = np.full(256, _NONE, np.uint8)
-_NIBBLE[list(b"0123456789abcdef")] = range(16)
-_ANY_CASE = _NIBBLE.copy()
-_ANY_CASE[list(b"ABCDEF")] = range(10, 16)
 _DASH, _COLON, _PERCENT = 45, 58, 37
 _TRACEPARENT = 55
 _LONGEST = 128  # characters of a B3 or Jaeger value that are looked at; the longest valid ones have 67 and 76
@@ -31,8 +29,8 @@ _LONGEST = 128  # characters of a B3 or Jaeger value that are looked at; the lon
 class Remote:
     """The context of each of n requests.
 
-    link: (n,) Link.TRACEPARENT, B3, JAEGER or NONE. trace: (n, 2) uint64, the 16 bytes of the trace id as on the wire.
-    parent: (n,) uint64, likewise the 8 bytes of the span id. flags: (n,) uint8, bit 0: sampled.
+    link: (n,) the format (`model.FROM_MESSAGE`) or Link.NONE. trace: (n, 2) uint64, the 16 bytes of the trace id as on
+    the wire. parent: (n,) uint64, likewise the 8 bytes of the span id. flags: (n,) uint8, bit 0: sampled.
     """
 
     link: NDArray[np.uint8]
@@ -45,7 +43,7 @@ class Remote:
         """No request carries any."""
         return cls(np.zeros(n, np.uint8), np.zeros((n, 2), np.uint64), np.zeros(n, np.uint64), np.zeros(n, np.uint8))
 
-    def _put(self, link: Link, found: _Found) -> None:
+    def _put(self, link: Link, found: Found) -> None:
         """Take over what is valid, in rows that have nothing yet."""
         good = found.good & (self.link[found.row] == Link.NONE)
         good &= (found.trace != 0).any(1) & (found.parent != 0).any(1)
@@ -56,17 +54,6 @@ class Remote:
         self.trace[row] = np.ascontiguousarray(found.trace[good]).view(np.uint64)
         self.parent[row] = np.ascontiguousarray(found.parent[good]).view(np.uint64).ravel()
         self.flags[row] = found.sampled[good]
-
-
-@dataclass(slots=True)
-class _Found:
-    row: NDArray[np.intp]
-    good: NDArray[np.bool_]
-    trace: NDArray[np.uint8]
-    """(k, 16)"""
-    parent: NDArray[np.uint8]
-    """(k, 8)"""
-    sampled: NDArray[np.bool_]
 
 
 def remote(lines: Lines) -> Remote:
@@ -83,36 +70,40 @@ def remote(lines: Lines) -> Remote:
             result._put(link, reads(lines, values))
         if link == Link.B3:
             _multi(lines, result)
+    for link, name, reader in VENDORS:
+        values = lines.values(name)
+        if len(values.row):
+            result._put(link, reader(lines, values))
     return result
 
 
-def _traceparent(lines: Lines, found: NDArray[np.intp]) -> _Found:
+def _traceparent(lines: Lines, found: NDArray[np.intp]) -> Found:
     row = lines.row[found]
     # More than one is as good as none: it cannot be known which one is meant.
     single = np.bincount(row)[row] == 1
     values = lines.strip(row, lines.start[found] + 12, lines.end[found])
-    text = _window(lines, values, _TRACEPARENT + 1)
-    nibble = _NIBBLE[text]
+    text = window(lines, values, _TRACEPARENT + 1)
+    nibble = NIBBLE[text]
     version = nibble[:, 0].astype(np.int16) * 16 + nibble[:, 1]
-    good = single & (nibble[:, :2] != _NONE).all(1) & (version != 255) & (values.length >= _TRACEPARENT)
-    good &= (text[:, [2, 35, 52]] == _DASH).all(1) & (nibble[:, 53:55] != _NONE).all(1)
+    good = single & (nibble[:, :2] != NONE).all(1) & (version != 255) & (values.length >= _TRACEPARENT)
+    good &= (text[:, [2, 35, 52]] == _DASH).all(1) & (nibble[:, 53:55] != NONE).all(1)
     # Version 00 is exactly so long; a later one may go on behind a dash.
     good &= (values.length == _TRACEPARENT) | ((version > 0) & (text[:, 55] == _DASH))
-    good &= (nibble[:, 3:35] != _NONE).all(1) & (nibble[:, 36:52] != _NONE).all(1)
-    return _Found(row, good, _bytes(nibble[:, 3:35]), _bytes(nibble[:, 36:52]), nibble[:, 54] & 1 > 0)
+    good &= (nibble[:, 3:35] != NONE).all(1) & (nibble[:, 36:52] != NONE).all(1)
+    return Found(row, good, bytes_of(nibble[:, 3:35]), bytes_of(nibble[:, 36:52]), nibble[:, 54] & 1 > 0)
 
 
-def _b3(lines: Lines, values: Values) -> _Found:
+def _b3(lines: Lines, values: Values) -> Found:
     """{trace}-{span}[-{state}[-{parent}]], 16 or 32 and 16 digits; the state is 0, 1 or d."""
-    text = _window(lines, values, _LONGEST)
-    first, second, third = _marks(text, _DASH, values.length, 3)
-    trace, good = _field(text, np.zeros_like(first), first, 32)
-    parent, fits = _field(text, first + 1, second, 16)
+    text = window(lines, values, _LONGEST)
+    first, second, third = marks(text, _DASH, values.length, 3)
+    trace, good = field(text, np.zeros_like(first), first, 32)
+    parent, fits = field(text, first + 1, second, 16)
     good &= fits & ((first == 16) | (first == 32)) & (second - first == 17) & (values.length <= _LONGEST)
     state = text[np.arange(len(text)), np.minimum(second + 1, _LONGEST - 1)]
     absent = second >= values.length
     good &= absent | ((third == second + 2) & np.isin(state, list(b"01d")))
-    return _Found(values.row, good, trace, parent, absent | (state != ord("0")))
+    return Found(values.row, good, trace, parent, absent | (state != ord("0")))
 
 
 def _multi(lines: Lines, result: Remote) -> None:
@@ -123,29 +114,29 @@ def _multi(lines: Lines, result: Remote) -> None:
     row, left, right = np.intersect1d(traces.row, spans.row, assume_unique=True, return_indices=True)
     size = traces.length[left]
     zero = np.zeros_like(size)
-    trace, good = _field(_window(lines, _pick(traces, left), 32), zero, size, 32)
-    parent, fits = _field(_window(lines, _pick(spans, right), 16), zero, spans.length[right], 16)
+    trace, good = field(window(lines, pick(traces, left), 32), zero, size, 32)
+    parent, fits = field(window(lines, pick(spans, right), 16), zero, spans.length[right], 16)
     good &= fits & ((size == 16) | (size == 32)) & (spans.length[right] == 16)
     denied = np.zeros(len(result.link), np.bool_)
     sampled = lines.values(b"x-b3-sampled:")
     if len(sampled.row):
-        denied[sampled.row] = np.isin(_window(lines, sampled, 1)[:, 0], list(b"0fF"))  # 0 or, in old tracers, false
-    result._put(Link.B3, _Found(row, good, trace, parent, ~denied[row]))
+        denied[sampled.row] = np.isin(window(lines, sampled, 1)[:, 0], list(b"0fF"))  # 0 or, in old tracers, false
+    result._put(Link.B3, Found(row, good, trace, parent, ~denied[row]))
 
 
-def _jaeger(lines: Lines, values: Values) -> _Found:
+def _jaeger(lines: Lines, values: Values) -> Found:
     """{trace}:{span}:{parent}:{flags}, hexadecimal, leading zeros may be missing; the colons may be %3A."""
-    text = _window(lines, values, _LONGEST)
+    text = window(lines, values, _LONGEST)
     length = values.length.copy()
     escaped = (text == _PERCENT).any(1)
     if escaped.any():
         _unescape(text, length, escaped)
-    first, second, third = _marks(text, _COLON, length, 3)
-    trace, good = _field(text, np.zeros_like(first), first, 32)
-    parent, fits = _field(text, first + 1, second, 16)
-    flags, whole = _field(text, third + 1, length, 2)
+    first, second, third = marks(text, _COLON, length, 3)
+    trace, good = field(text, np.zeros_like(first), first, 32)
+    parent, fits = field(text, first + 1, second, 16)
+    flags, whole = field(text, third + 1, length, 2)
     good &= fits & whole & (length <= _LONGEST)
-    return _Found(values.row, good, trace, parent, flags[:, 0] & 1 > 0)
+    return Found(values.row, good, trace, parent, flags[:, 0] & 1 > 0)
 
 
 def _unescape(text: NDArray[np.uint8], length: NDArray[np.intp], rows: NDArray[np.bool_]) -> None:
@@ -162,43 +153,3 @@ def _unescape(text: NDArray[np.uint8], length: NDArray[np.intp], rows: NDArray[n
     size = size - 2 * escape.sum(1)
     moved[np.arange(_LONGEST) >= size[:, None]] = 0
     text[rows], length[rows] = moved, size
-
-
-def _pick(values: Values, which: NDArray[np.intp]) -> Values:
-    return Values(values.row[which], values.start[which], values.length[which])
-
-
-def _window(lines: Lines, values: Values, width: int) -> NDArray[np.uint8]:
-    """(k, width) first bytes of the values, zeros behind them."""
-    offset = np.arange(width)
-    text: NDArray[np.uint8] = lines.flat[np.minimum(values.start[:, None] + offset, len(lines.flat) - 1)]
-    text[offset >= values.length[:, None]] = 0
-    return text
-
-
-def _marks(text: NDArray[np.uint8], mark: int, length: NDArray[np.intp], count: int) -> list[NDArray[np.intp]]:
-    """Columns of the first marks of each row; `length` of the value where there are fewer."""
-    rank = np.cumsum(text == mark, axis=1, dtype=np.int16)
-    columns = []
-    for k in range(1, count + 1):
-        at = (rank >= k).argmax(1)
-        columns.append(np.where(rank[:, -1] >= k, at, length))
-    return columns
-
-
-def _field(
-    text: NDArray[np.uint8], begin: NDArray[np.intp], end: NDArray[np.intp], digits: int
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """(k, digits / 2) bytes of the hexadecimal numbers in columns begin … end, zeros in front; and which are valid."""
-    column = end[:, None] - digits + np.arange(digits)
-    inside = column >= begin[:, None]
-    nibble = _ANY_CASE[np.take_along_axis(text, np.clip(column, 0, text.shape[1] - 1), 1)]
-    nibble[~inside] = 0
-    good = (nibble != _NONE).all(1) & (end > begin) & (end - begin <= digits)
-    return _bytes(nibble), good
-
-
-def _bytes(nibble: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pairs of digits as bytes; what is no digit gives anything."""
-    pairs: NDArray[np.uint8] = (nibble[:, 0::2] << np.uint8(4)) | (nibble[:, 1::2] & np.uint8(15))
-    return pairs

@@ -14,7 +14,18 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from otel_ebpf.model import SLOTS, Attributes, AttributeValue, Endpoint, Intern, Kind, Link, Resource, Spans
+from otel_ebpf.model import (
+    FROM_MESSAGE,
+    SLOTS,
+    Attributes,
+    AttributeValue,
+    Endpoint,
+    Intern,
+    Kind,
+    Link,
+    Resource,
+    Spans,
+)
 from otel_ebpf.protocols.base import Fields, Side, Slot
 
 OFFSET = 1_700_000_000_000_000_000
@@ -121,13 +132,13 @@ def raw(value: int) -> bytes:
 
 def flags_of(row: Row) -> int:
     """W3C trace flags: sampled, and those that came with the request."""
-    came = row.remote_flags if row.link in (Link.TRACEPARENT, Link.B3, Link.JAEGER) else 0
+    came = row.remote_flags if row.link in FROM_MESSAGE else 0
     return 1 | came
 
 
 def span_of(tables: Tables, row: Row) -> Span:
     side = side_of(tables, row)
-    remote = row.parent and row.link in (Link.TRACEPARENT, Link.B3, Link.JAEGER, Link.CONNECTION)
+    remote = row.parent and row.link in (*FROM_MESSAGE, Link.CONNECTION)
     return Span(
         trace_id=raw(row.trace[0]) + raw(row.trace[1]),
         span_id=raw(row.span_id),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 
 import numpy as np
@@ -14,6 +15,12 @@ from otel_ebpf.protocols.headers import Lines
 from otel_ebpf.tracing.context import Remote, remote
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+DATADOG = [f"x-datadog-trace-id: {int(TRACE[16:], 16)}", f"x-datadog-parent-id: {int(SPAN, 16)}"]
+JAVA = "56a5e1c519ae4c76a2b8b11d92cead7f.12.16563474296430001"
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def find(*messages: bytes) -> Remote:
@@ -59,6 +66,18 @@ def nothing() -> tuple[Link, str, str, int]:
         ([f"uber-trace-id: {TRACE}:{SPAN}:5:1", f"b3: {TRACE[::-1]}-{SPAN}-1"], Link.B3, TRACE[::-1], 1),
         ([f"b3: {TRACE[::-1]}-{SPAN}-1", f"traceparent: 00-{TRACE}-{SPAN}-01"], Link.TRACEPARENT, TRACE, 1),
         ([f"b3: {TRACE}-{SPAN}-1", f"traceparent: ff-{TRACE}-{SPAN}-01"], Link.B3, TRACE, 1),
+        ([*DATADOG, "x-datadog-sampling-priority: 1"], Link.DATADOG, "0" * 16 + TRACE[16:], 1),
+        ([*DATADOG, "X-Datadog-Sampling-Priority: 2"], Link.DATADOG, "0" * 16 + TRACE[16:], 1),
+        ([*DATADOG, "x-datadog-sampling-priority: 0"], Link.DATADOG, "0" * 16 + TRACE[16:], 0),
+        ([*DATADOG, "x-datadog-sampling-priority: -1"], Link.DATADOG, "0" * 16 + TRACE[16:], 0),
+        ([*DATADOG, f"x-datadog-tags: _dd.p.dm=-4,_dd.p.tid={TRACE[:16]}"], Link.DATADOG, TRACE, 1),
+        ([*DATADOG, f"x-datadog-tags: _dd.p.tid={TRACE[:16]},_dd.p.dm=-4"], Link.DATADOG, TRACE, 1),
+        ([*DATADOG, f"x-datadog-tags: x_dd.p.tid={TRACE[:16]}"], Link.DATADOG, "0" * 16 + TRACE[16:], 1),
+        ([*DATADOG, f"traceparent: 00-{TRACE}-{SPAN}-00"], Link.TRACEPARENT, TRACE, 0),
+        ([f"X-Amzn-Trace-Id: Root=1-{TRACE[:8]}-{TRACE[8:]};Parent={SPAN};Sampled=1"], Link.XRAY, TRACE, 1),
+        ([f"X-Amzn-Trace-Id: Sampled=0; Parent={SPAN}; Root=1-{TRACE[:8]}-{TRACE[8:]}"], Link.XRAY, TRACE, 0),
+        ([f"x-amzn-trace-id: Self=1-2-3;Root=1-{TRACE[:8]}-{TRACE[8:]};Parent={SPAN}"], Link.XRAY, TRACE, 1),
+        ([f"x-amzn-trace-id: Root=1-{TRACE[:8]}-{TRACE[8:]};Parent={SPAN};Sampled=?"], Link.XRAY, TRACE, 1),
     ],
 )
 def test_a_valid_context_is_read(headers: list[str], link: Link, trace: str, sampled: int) -> None:
@@ -97,6 +116,26 @@ def test_a_valid_context_is_read(headers: list[str], link: Link, trace: str, sam
         [f"uber-trace-id: {TRACE}:{SPAN}:0:xyz"],
         ["uber-trace-id: " + ":" * 200],
         ["uber-trace-id: " + "%3A" * 60],
+        DATADOG[:1],
+        DATADOG[1:],
+        [DATADOG[0], "x-datadog-parent-id: 0"],
+        [DATADOG[0], "x-datadog-parent-id: 18446744073709551616"],
+        [DATADOG[0], f"x-datadog-parent-id: {SPAN}"],
+        ["x-datadog-trace-id: 0", DATADOG[1]],
+        ["x-datadog-trace-id:", DATADOG[1]],
+        [f"x-amzn-trace-id: Root=1-{TRACE[:8]}-{TRACE[8:]}"],
+        [f"x-amzn-trace-id: Root=2-{TRACE[:8]}-{TRACE[8:]};Parent={SPAN}"],
+        [f"x-amzn-trace-id: Root=1-{TRACE[:8]}_{TRACE[8:]};Parent={SPAN}"],
+        [f"x-amzn-trace-id: Root=1-{TRACE[:8]}-{TRACE[8:]};Parent={SPAN[:-1]}"],
+        [f"x-amzn-trace-id: xRoot=1-{TRACE[:8]}-{TRACE[8:]};Parent={SPAN}"],
+        ["sw8: 1-a-b-3"],
+        ["sw8: " + "-" * 300],
+        [f"sw8: 2-{encoded(JAVA)}-{encoded(JAVA)}-3-x"],
+        [f"sw8: 1-{encoded(JAVA)}-{encoded(JAVA)}-4294967296-x"],
+        [f"sw8: 1-{encoded(JAVA)}-{encoded(JAVA)[:-1]}-3-x"],
+        [f"sw8: 1-{encoded(JAVA[:-19])}-{encoded(JAVA)}-3-x"],
+        [f"sw8: 1-{encoded(JAVA + '.1')}-{encoded(JAVA)}-3-x"],
+        [f"sw8: 1-{encoded('x' + JAVA[1:])}-{encoded(JAVA)}-3-x"],
     ],
 )
 def test_an_invalid_context_is_none(headers: list[str]) -> None:
@@ -115,6 +154,26 @@ def test_only_the_header_block_counts() -> None:
 def test_each_message_has_its_own() -> None:
     found = find(request(), request(f"b3: {TRACE}-{SPAN}-1"), b"", request(f"traceparent: 00-{TRACE}-{SPAN}-00"))
     assert found.link.tolist() == [Link.NONE, Link.B3, Link.NONE, Link.TRACEPARENT]
+
+
+def skywalking_id(text: str, extra: int = 0) -> bytes:
+    """As the Collector's skywalkingreceiver makes an id of a text: the plain twin."""
+    first, _, rest = text.partition(".")
+    thread, _, time = rest.partition(".")
+    mask = extra.to_bytes(4, "little") + (int(thread or 0) % 2**32).to_bytes(4, "little")
+    mask += int(time or 0).to_bytes(8, "little")
+    return bytes(a ^ b for a, b in zip(bytes.fromhex(first.replace("-", "")), mask, strict=True))
+
+
+@pytest.mark.parametrize("trace", [JAVA, JAVA[:32], "de5980b8-fce3-4a37-aab9-b4ac3af7eedd"])
+@pytest.mark.parametrize("segment", [JAVA, JAVA[:32], "0" * 31 + "1.4294967295.18446744073709551615"])
+@pytest.mark.parametrize("span", [0, 3, 2**32 - 1])
+def test_skywalking_ids_are_those_of_the_collector(trace: str, segment: str, span: int) -> None:
+    rest = "-".join(encoded(text) for text in ("service", "instance", "/endpoint", "127.0.0.1:80"))
+    found = find(request(f"sw8: 1-{encoded(trace)}-{encoded(segment)}-{span}-{rest}"))
+    whole = skywalking_id(segment, span)
+    parent = bytes(a ^ b for a, b in zip(whole[:8], whole[8:], strict=True))
+    assert told(found) == (Link.SKYWALKING, skywalking_id(trace).hex(), parent.hex(), 1)
 
 
 # The plain-Python twin of the strictest format
@@ -148,7 +207,16 @@ def test_traceparent_agrees_with_its_plain_twin(changes: list[tuple[int, int, in
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.binary(max_size=200), max_size=5), st.sampled_from([b"b3: ", b"uber-trace-id: ", b"x-b3-traceid: "]))
+@given(
+    st.lists(st.binary(max_size=200) | st.text("=;-. 019azRootPnAampled,", max_size=400).map(str.encode), max_size=5),
+    st.sampled_from([b"b3: ", b"uber-trace-id: ", b"x-b3-traceid: "])
+    | st.sampled_from([b"sw8: ", b"x-datadog-trace-id: ", b"x-datadog-tags: ", b"x-amzn-trace-id: "]),
+)
 def test_no_bytes_make_it_fail(values: list[bytes], name: bytes) -> None:
-    find(*(b"GET / HTTP/1.1\r\nx-b3-spanid: 1\r\n" + name + value + b"\r\n\r\n" for value in values))
+    find(
+        *(
+            b"GET / HTTP/1.1\r\nx-b3-spanid: 1\r\nx-datadog-parent-id: 1\r\n" + name + value + b"\r\n\r\n"
+            for value in values
+        )
+    )
     find(*values)
