@@ -44,6 +44,7 @@ from otel_ebpf.resource.resources import Resources
 from otel_ebpf.tracing.assemble import Assembler
 from otel_ebpf.tracing.bits import SERVER
 from otel_ebpf.tracing.sampling import Sampler
+from otel_ebpf.tracing.trust import Trust
 
 CONNECTION_SERVER = 1
 """`enum connection_flags` of bpf/include/records.h."""
@@ -121,6 +122,7 @@ class Pipeline:
         )
         self.filter = Filter(config.filter.include, config.filter.exclude)
         self.assembler = Assembler(int(config.hold.time * 1e9), config.hold.spans, lag_ns=ARRIVAL_NS)
+        self.trust = Trust(config.traces.trust_incoming)
         self.sample = Sampler(config.sampling.sampler, config.sampling.ratio).sample
         tables = (self.shapes, self.endpoints.table, self.resource_table)
         self.durations = DurationMetrics(
@@ -254,6 +256,7 @@ class Pipeline:
         spans.resource = self.resources.ids(spans.tgid, spans.start)
         spans.endpoint = self.endpoints.ids(rows, spans.kind)
         spans.peer_port = self.endpoints.ports(rows)
+        self.trust.apply(spans, self.connections.table, rows)
         last = (spans.flags & np.uint32(Flag.LAST)) != 0
         if self.filter.selective:
             kept = self.filter.mask(spans.tgid, spans.resource, self._server_ports(spans, rows), self.resource_table)

@@ -11,6 +11,7 @@ from otel_ebpf.config.kinds import Address, Choice, Duration, Flag, KeyValues, L
 from otel_ebpf.config.otlp import SIGNALS, Otlp
 from otel_ebpf.config.rules import Match, PeerAlias, ServiceRule
 from otel_ebpf.tracing.sampling import NAMES as SAMPLERS
+from otel_ebpf.tracing.trust import NAMES as TRUST
 
 _RING = Size(least=4096, most=1 << 30, power_of_two=True)
 
@@ -81,6 +82,18 @@ class FilterKeys:
 
     include: tuple[Match, ...] = key(Records(Match), (), "if given: only what fits one of these")
     exclude: tuple[Match, ...] = key(Records(Match), (), "never what fits one of these")
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """Traces that others have a part in."""
+
+    trust_incoming: str = key(
+        Choice(*TRUST),
+        "all",
+        "whose trace context is believed in requests from other hosts: private: only that of senders with a private "
+        "address (RFC 1918, RFC 4193, link-local); none: nobody's; within this host it always is",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +261,7 @@ class Config:
     )
     otlp: Otlp = group(Otlp)
     batch: Batch = group(Batch)
+    traces: Traces = group(Traces)
     sampling: Sampling = group(Sampling)
     metrics: Metrics = group(Metrics)
     resource: ResourceKeys = group(ResourceKeys)

@@ -87,5 +87,7 @@ def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:
     found.add("otel_ebpf.graph.edges", len(graph.series))
     found.add("otel_ebpf.graph.waiting", graph.waiting)
     found.add("otel_ebpf.peers.addresses", len(peers))
+    if pipeline.trust.refused:
+        found.notes.append(f"{pipeline.trust.refused} requests came with a trace context that is not believed")
     if counts["excluded"]:
         found.notes.append(f"{counts['excluded']} exchanges are excluded by the filter")
