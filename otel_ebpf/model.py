@@ -125,6 +125,18 @@ class Flag(IntFlag):
     ANSWERING = 1 << 17
 
 
+class Unit(IntEnum):
+    """`enum unit_kind` of bpf/include/records.h, the top byte of `unit_req` and `unit_rsp`."""
+
+    THREAD = 0
+    GOROUTINE = 1
+    CONTEXT = 2
+    GREENLET = 3
+    ASYNC = 4
+    VIRTUAL = 5
+    OPAQUE = 255
+
+
 class Link(IntEnum):
     """How a span's parent was found (`otel_ebpf.link.method`); the order is that of the ladder in docs/."""
 

@@ -182,6 +182,7 @@ class Pipeline:
                 self.counts["excluded"] += int(len(kept) - np.count_nonzero(kept))
                 spans, waits = spans.take(kept), waits[kept]
         self.stages.end("resource")
+        self.assembler.hear(drain.lineages, drain.open_since, drain.swept)
         decided = self.assembler.feed(spans, drain.swept, waits)
         self.stages.end("trace")
         self._graph(decided, drain.swept)

@@ -21,9 +21,18 @@ AMEND_NS = 5 * 10**9
 
 
 def arrive(
-    pool: Pool, spans: Spans, waits: NDArray[np.uint64], processes: Processes, lag_ns: np.uint64, hold_ns: np.uint64
+    pool: Pool,
+    spans: Spans,
+    waits: NDArray[np.uint64],
+    processes: Processes,
+    lag_ns: np.uint64,
+    hold_ns: np.uint64,
+    patience_ns: np.uint64,
 ) -> Rows:
-    """Append the batch to the pool, with all that is known of a row by itself; the processes learn from it."""
+    """Append the batch to the pool, with all that is known of a row by itself; the processes learn from it.
+
+    patience_ns: how long a call waits for its request at most, from its end.
+    """
     rows = pool.append(spans)
     here = slice(pool.next - len(rows), pool.next)  # the same rows; nothing is gathered or scattered by it
     server = spans.kind == SERVER
@@ -32,7 +41,7 @@ def arrive(
     pool.thread[here], pool.waiter[here] = thread, waiter
     pool.spans.link[here] = PENDING
     first = _mark_followers(pool, spans, rows)
-    pool.due[here], pool.deadline[here] = _times(spans, server, waits[first], processes, lag_ns, hold_ns)
+    pool.due[here], pool.deadline[here] = _times(spans, server, waits[first], processes, lag_ns, hold_ns, patience_ns)
     return rows
 
 
@@ -43,6 +52,7 @@ def _times(
     processes: Processes,
     lag_ns: np.uint64,
     hold_ns: np.uint64,
+    patience_ns: np.uint64,
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """(n,) when the row may be judged, (n,) when it waits no longer."""
     bare = (spans.flags & HEAD) != 0
@@ -55,6 +65,7 @@ def _times(
     due[~(server | caused | serving | bare | open_ended)] = 0
     # The other end may be one that waits for its amendment.
     patience = np.where(local(spans) | bare, hold_ns + np.uint64(AMEND_NS), hold_ns)
+    patience[~server & serving] = patience_ns
     patience[~server & (spans.cause != 0)] = NAMED_NS
     return due, spans.end + patience
 

@@ -17,19 +17,21 @@ Rows of a process that never receives requests (curl, cron jobs) pass through at
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.heap import distinct
 from otel_ebpf.model import Spans
-from otel_ebpf.tracing.arrivals import amend, arrive
+from otel_ebpf.tracing.arrivals import NAMED_NS, SKEW_NS, amend, arrive
 from otel_ebpf.tracing.bits import CLIENT, CONNECTION, HEAD, NO_LINK, SERVER, TRACEPARENT
 from otel_ebpf.tracing.counters import Counters
 from otel_ebpf.tracing.join import join, local
 from otel_ebpf.tracing.keys import place
+from otel_ebpf.tracing.lineage import Lineage
 from otel_ebpf.tracing.memory import Memory
+from otel_ebpf.tracing.openings import Openings
 from otel_ebpf.tracing.outcome import (
     foreign_context,
     set_child,
@@ -42,8 +44,8 @@ from otel_ebpf.tracing.parents import decide
 from otel_ebpf.tracing.pool import ARRIVED, ASKED, DECIDED, FREE, NOWHERE, OPEN, SEEN, Pool, Rows
 from otel_ebpf.tracing.processes import CALLS, Processes
 from otel_ebpf.tracing.rungs import ladder
-from otel_ebpf.tracing.rungs.base import NONE
-from otel_ebpf.tracing.views import calls_of, learn, released_of, requests_of
+from otel_ebpf.tracing.rungs.base import NONE, find
+from otel_ebpf.tracing.views import calls_of, learn, released_of, requests_of, with_wanted
 
 HOLD_NS = 2 * 10**9
 LAG_NS = 600 * 10**6
@@ -79,12 +81,22 @@ class Assembler:
         self._trust = trust
         self._pool = Pool()
         self._memory = Memory()
-        self._rungs = ladder()
+        self._lineage = Lineage()
+        self._openings = Openings(lag_ns + 2 * SKEW_NS)
+        self._rungs = ladder(self._lineage)
         self._threads_known_since = 0
+        self._informed = False
         self.confidence: NDArray[np.float32] = np.ones(0, np.float32)
         """(n,) of the links of the rows that were returned last"""
         self.mates: Rows = np.zeros(0, np.intp)
         """(n,) for each of these, which other one is the other end of its exchange; NOWHERE: none of them"""
+
+    def hear(self, lineages: NDArray[np.void] | None, open_since: Mapping[int, int], now: int) -> None:
+        """What the kernel side told besides rows, before these are fed: see `Lineage.tell` and `Openings.swept`."""
+        if lineages is not None:
+            self._lineage.tell(lineages)
+        self._openings.swept(now, open_since)
+        self._informed = True
 
     def feed(self, spans: Spans, now: int, waits: NDArray[np.uint64] | None = None) -> Spans:
         """New rows in, decided rows out. waits: (n,) ns for which an amendment of the row (Flag.PARTIAL) is awaited.
@@ -99,7 +111,8 @@ class Assembler:
             self._threads_known_since = now
         if len(spans):
             awaited = np.zeros(len(spans), np.uint64) if waits is None else waits
-            rows = arrive(pool, spans, awaited, self.processes, self._lag, self._hold)
+            patience = NAMED_NS if self._informed else self._hold
+            rows = arrive(pool, spans, awaited, self.processes, self._lag, self._hold, np.uint64(patience))
             if self._trust is not None:
                 pool.spans.remote_link[rows[~self._trust(spans)]] = NO_LINK
             amend(pool, rows, self._memory, self.counters)
@@ -199,8 +212,11 @@ class Assembler:
         fresh_requests = fresh_requests[(self.processes.traits(spans.tgid[fresh_requests]) & CALLS) != 0]
         if not len(rows) and not len(fresh_requests):
             return
-        requests, gone = requests_of(pool, fresh_requests, self._late(rows), self._memory)
-        calls = calls_of(pool, rows, requests, self.processes)
+        waiting = self._openings.waiting(spans.tgid[rows], spans.start[rows], int(time))
+        calls, requests = calls_of(pool, rows, self.processes, waiting), requests_of(pool, fresh_requests, fresh=True)
+        wanted = [self._late(rows), *(rung.wants(calls, requests) for rung in self._rungs)]
+        requests, gone = with_wanted(requests, np.concatenate(wanted), pool, self._memory)
+        calls.named = find(requests.span_id, calls.cause)
         verdict = decide(self._rungs, calls, requests)
         past = pool.deadline[rows] <= time
         found = verdict.request != NONE
@@ -213,13 +229,14 @@ class Assembler:
         self.counters.conflicts += int(verdict.conflict.sum())
         self.counters.timed_out += int((verdict.open & past).sum())
 
-    def _late(self, calls: Rows) -> Rows:
-        """Calls that name a request which did not become due with them: once, older requests are searched for it."""
+    def _late(self, calls: Rows) -> NDArray[np.uint64]:
+        """Span ids of the requests that calls name and that did not become due with them: searched for once."""
         pool = self._pool
         named = calls[(pool.spans.cause[calls] != 0) & (pool.asked[calls] != ASKED)]
         late: Rows = named[pool.asked[named] == SEEN]
         pool.asked[named] += np.uint8(1)
-        return late
+        causes: NDArray[np.uint64] = pool.spans.cause[late]
+        return causes
 
     def _resolve(self, time: np.uint64) -> Rows:
         """Rows whose root is decided get its trace; returns those that wait for nothing else."""

@@ -57,5 +57,5 @@ def decide(rungs: Sequence[Rung], calls: Calls, requests: Requests) -> Verdict:
         verdict.confidence[first] = said.confidence[first]
     verdict.request[verdict.conflict] = NONE
     verdict.link[verdict.conflict] = Link.NONE
-    verdict.open &= (verdict.request == NONE) & ~verdict.conflict
+    verdict.open &= (verdict.request == NONE) & ~verdict.conflict & calls.waiting
     return verdict

@@ -7,9 +7,9 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import NDArray
 
-from otel_ebpf.model import Spans
+from otel_ebpf.model import Spans, Unit
 from otel_ebpf.tracing.bits import SERVER
-from otel_ebpf.tracing.keys import groups
+from otel_ebpf.tracing.keys import groups, unit_keys
 from otel_ebpf.tracing.memory import Memory, Released
 from otel_ebpf.tracing.pool import NOWHERE, OPEN, Pool, Rows
 from otel_ebpf.tracing.processes import Processes
@@ -17,6 +17,11 @@ from otel_ebpf.tracing.rungs import Calls, Requests
 from otel_ebpf.tracing.rungs.base import NONE, find
 
 _NOBODY = Released.empty()
+_KIND = np.uint64(56)
+GOROUTINE, OPAQUE = np.uint64(Unit.GOROUTINE), np.uint64(Unit.OPAQUE)
+_TELLING = np.zeros(256, np.bool_)
+_TELLING[[Unit.GOROUTINE, Unit.CONTEXT, Unit.GREENLET, Unit.VIRTUAL]] = True
+"""Kinds of units that answer the requests that they handle."""
 
 
 def learn(processes: Processes, pool: Pool, calls: Rows) -> None:
@@ -32,27 +37,41 @@ def learn(processes: Processes, pool: Pool, calls: Rows) -> None:
     )
 
 
-def calls_of(pool: Pool, rows: Rows, requests: Requests, processes: Processes) -> Calls:
-    """Client rows whose parent is sought."""
+def calls_of(pool: Pool, rows: Rows, processes: Processes, waiting: NDArray[np.bool_]) -> Calls:
+    """Client rows whose parent is sought. waiting: (n,) see `Calls.waiting`."""
     spans = pool.spans
-    cause, tgid = spans.cause[rows], spans.tgid[rows]
-    named = np.full(len(rows), NONE, np.intp)
-    caused = cause.nonzero()[0]
-    named[caused] = find(requests.span_id, cause[caused])
+    tgid, unit = spans.tgid[rows], spans.unit_req[rows]
     return Calls(
         row=rows,
         tgid=tgid,
         thread=pool.thread[rows],
         waiter=pool.waiter[rows],
+        unit=_units(tgid, _sender(unit, spans.unit_rsp[rows])),
+        threaded=unit == 0,
         start=spans.start[rows],
         end=spans.end[rows],
         flags=spans.flags[rows],
-        cause=cause,
-        named=named,
+        waiting=waiting,
+        cause=spans.cause[rows],
+        named=np.full(len(rows), NONE, np.intp),
         traits=processes.traits(tgid),
         remote_trace=_contexts(spans, rows),
         remote_parent=spans.remote_parent[rows],
     )
+
+
+def _sender(sent: NDArray[np.uint64], received: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """(n,) the unit that made the call. A pooled connection of Go is written to by a loop of its own: who waits for it
+    may only be known when the response is received."""
+    late = (sent >> _KIND == OPAQUE) & (received >> _KIND == GOROUTINE)
+    return np.where(late, received, sent) if late.any() else sent
+
+
+def _units(tgid: NDArray[np.uint32], unit: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """(n,) keys of the units; 0 where there is none, or one that says nothing by itself."""
+    if not unit.any():
+        return unit
+    return np.where(_TELLING[(unit >> _KIND).astype(np.intp)], unit_keys(tgid, unit), np.uint64(0))
 
 
 def _contexts(spans: Spans, rows: Rows) -> NDArray[np.uint64]:
@@ -62,27 +81,19 @@ def _contexts(spans: Spans, rows: Rows) -> NDArray[np.uint64]:
     return spans.remote_trace.take(rows, axis=0)
 
 
-def requests_of(pool: Pool, fresh: Rows, late_calls: Rows, memory: Memory) -> tuple[Requests, Released]:
-    """The server rows that became due in this pass, and those that `late_calls` name, at the end: held ones, then
-    released ones, which are also given as such."""
+def requests_of(pool: Pool, rows: Rows, fresh: bool) -> Requests:
+    """Server rows. fresh: they became due in this pass."""
     spans = pool.spans
-    rows, gone = fresh, _NOBODY
-    if len(late_calls):
-        cause = groups(spans.cause[late_calls])[0]
-        cause = cause[find(spans.span_id[fresh], cause) == NONE]
-        held = (pool.state >= OPEN).nonzero()[0]
-        held = held[(spans.kind[held] == SERVER) & (pool.ordinal[held] == 0)]
-        at = find(spans.span_id[held], cause)
-        rows = np.concatenate([fresh, held[at[at != NONE]]])
-        gone = memory.find("span_id", cause[at == NONE])[1]
-        gone = gone.take(gone.kind == SERVER)
-    requests = Requests(
+    tgid = spans.tgid[rows]
+    return Requests(
         row=rows,
-        fresh=np.arange(len(rows)) < len(fresh),
-        tgid=spans.tgid[rows],
+        fresh=np.full(len(rows), fresh),
+        tgid=tgid,
         span_id=spans.span_id[rows],
         reader=pool.thread[rows],
         writer=pool.waiter[rows],
+        reader_unit=_units(tgid, spans.unit_req[rows]),
+        unit=_units(tgid, spans.unit_rsp[rows]),
         start=spans.start[rows],
         first_byte=spans.first_byte[rows],
         end=spans.end[rows],
@@ -90,28 +101,52 @@ def requests_of(pool: Pool, fresh: Rows, late_calls: Rows, memory: Memory) -> tu
         remote_trace=_contexts(spans, rows),
         remote_parent=spans.remote_parent[rows],
     )
-    return (_with_released(requests, gone), gone) if len(gone) else (requests, gone)
 
 
-def _with_released(requests: Requests, gone: Released) -> Requests:
-    # No rung needs the process or the context of a request that is gone: threads' keys include the process.
+def with_wanted(
+    requests: Requests, wanted: NDArray[np.uint64], pool: Pool, memory: Memory
+) -> tuple[Requests, Released]:
+    """The requests, and older ones with the wanted span ids: held ones, then released ones, which are also given as
+    such. They are at the end."""
+    wanted = groups(wanted)[0]
+    wanted = wanted[(wanted != 0) & (find(requests.span_id, wanted) == NONE)]
+    if not len(wanted):
+        return requests, _NOBODY
+    spans = pool.spans
+    held = (pool.state >= OPEN).nonzero()[0]
+    held = held[(spans.kind[held] == SERVER) & (pool.ordinal[held] == 0)]
+    at = find(spans.span_id[held], wanted)
+    if (at != NONE).any():
+        requests = _both(requests, requests_of(pool, held[at[at != NONE]], fresh=False))
+    gone = memory.find("span_id", wanted[at == NONE])[1]
+    gone = gone.take(gone.kind == SERVER)
+    return (_both(requests, _released(gone)) if len(gone) else requests), gone
+
+
+def _both(requests: Requests, more: Requests) -> Requests:
+    return Requests(
+        **{f.name: np.concatenate([getattr(requests, f.name), getattr(more, f.name)]) for f in fields(more)}
+    )
+
+
+def _released(gone: Released) -> Requests:
+    # No rung needs the process, the units or the context of a request that is gone: threads' keys include the process.
     none = np.zeros(len(gone), np.uint64)
-    more = Requests(
+    return Requests(
         row=np.full(len(gone), NOWHERE),
         fresh=none != 0,
         tgid=none.astype(np.uint32),
         span_id=gone.span_id,
         reader=gone.thread,
         writer=gone.waiter,
+        reader_unit=none,
+        unit=none,
         start=gone.start,
         first_byte=gone.first_byte,
         end=gone.end,
         single=gone.count == 1,
         remote_trace=np.stack([none, none], axis=1),
         remote_parent=none,
-    )
-    return Requests(
-        **{f.name: np.concatenate([getattr(requests, f.name), getattr(more, f.name)]) for f in fields(more)}
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from otel_ebpf.kernel.btf import Btf, object_path
 from otel_ebpf.kernel.objects import Object
@@ -32,17 +33,24 @@ class KernelMap:
     def __init__(self) -> None:
         self.entries: dict[int, bytes] = {}
 
-    def update(self, key: Any, value: Any) -> None:
+    def update(self, key: NDArray[np.generic], value: NDArray[np.generic]) -> None:
         self.entries[int(key)] = value.tobytes()
 
 
+@dataclass
+class World:
+    """What of a loaded object is used."""
+
+    btf: Btf
+    maps: dict[str, KernelMap]
+
+
 @pytest.fixture
-def world() -> Any:
-    maps = {"runtimes": KernelMap(), "runtimes_epoch": KernelMap()}
-    return SimpleNamespace(maps=maps, btf=Btf.of_object(object_path("requests")))
+def world() -> World:
+    return World(Btf.of_object(object_path("requests")), {"runtimes": KernelMap(), "runtimes_epoch": KernelMap()})
 
 
-def run(world: Any, recogniser: Recogniser, until: Callable[[], bool], *pids: int) -> Runtimes:
+def run(world: World, recogniser: Recogniser, until: Callable[[], bool], *pids: int) -> Runtimes:
     runtimes = Runtimes(cast(Object, world), [recogniser], "storage", {})
     runtimes.meet(pids)
     runtimes._thread.start()
@@ -52,7 +60,7 @@ def run(world: Any, recogniser: Recogniser, until: Callable[[], bool], *pids: in
     return runtimes
 
 
-def test_a_layout_is_told_to_the_kernel_with_a_new_epoch(world: Any) -> None:
+def test_a_layout_is_told_to_the_kernel_with_a_new_epoch(world: World) -> None:
     layout = Layout(Kind.NODE, "22.1.0")
     runtimes = run(world, Recogniser(lambda pid: layout), lambda: bool(world.maps["runtimes_epoch"].entries), 77)
     assert world.maps["runtimes"].entries == {77: layout.packed(world.btf)}
@@ -62,7 +70,7 @@ def test_a_layout_is_told_to_the_kernel_with_a_new_epoch(world: Any) -> None:
     assert runtimes.found == {}
 
 
-def test_what_cannot_be_read_yet_is_looked_at_again_some_times(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_read_yet_is_looked_at_again_some_times(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "LATER", (0.001, 0.001, 0.001))
     recogniser = Recogniser(lambda pid: Refusal("Node 99", "no idle loop", again=True))
     runtimes = run(world, recogniser, lambda: len(recogniser.asked) == 4, 5)
@@ -71,7 +79,7 @@ def test_what_cannot_be_read_yet_is_looked_at_again_some_times(world: Any, monke
     assert world.maps["runtimes"].entries == {}
 
 
-def test_too_many_that_wait_are_counted(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_that_wait_are_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "_WAITING", 3)
     runtimes = Runtimes(cast(Object, world), [], "storage", {})
     runtimes.meet(range(5))

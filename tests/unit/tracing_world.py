@@ -38,6 +38,9 @@ class Row(TypedDict, total=False):
     tgid: int
     tid_req: int
     tid_rsp: int
+    unit_req: int
+    unit_rsp: int
+    after: int
     start: int
     end: int
     first_byte: int

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from otel_ebpf.tracing.lineage import Lineage
 from otel_ebpf.tracing.rungs.base import Calls, Proposal, Requests, Rung
 from otel_ebpf.tracing.rungs.forwarded import Forwarded
 from otel_ebpf.tracing.rungs.thread_alone import ThreadAlone
 from otel_ebpf.tracing.rungs.thread_response import ThreadResponse
+from otel_ebpf.tracing.rungs.unit import Unit
 
-__all__ = ["Calls", "Forwarded", "Proposal", "Requests", "Rung", "ThreadAlone", "ThreadResponse", "ladder"]
+__all__ = ["Calls", "Forwarded", "Proposal", "Requests", "Rung", "ThreadAlone", "ThreadResponse", "Unit", "ladder"]
 
 
-def ladder() -> list[Rung]:
+def ladder(lineage: Lineage) -> list[Rung]:
     """The rungs in the order in which they are believed; each assembler has its own."""
-    return [Forwarded(), ThreadResponse(), ThreadAlone()]
+    return [Forwarded(), Unit(lineage), ThreadResponse(), ThreadAlone()]

@@ -7,8 +7,9 @@ leaves the call alone for good. It decides nothing: `otel_ebpf.tracing.parents` 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol as Interface
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from otel_ebpf.model import Link
 
 NONE = -1
+_NOBODY = np.zeros(0, np.uint64)
 
 
 @dataclass(slots=True)
@@ -28,13 +30,19 @@ class Calls:
     """(n,) key of the thread that sent the call (`keys.unit_keys`)"""
     waiter: NDArray[np.uint64]
     """(n,) key of the thread that received its response; 0 if there was none"""
+    unit: NDArray[np.uint64]
+    """(n,) key of the unit of execution that sent it (`keys.unit_keys`); 0: it is the thread, or not known"""
+    threaded: NDArray[np.bool_]
+    """(n,) the thread is the unit of execution"""
     start: NDArray[np.uint64]
     end: NDArray[np.uint64]
     flags: NDArray[np.uint32]
+    waiting: NDArray[np.bool_]
+    """(n,) a request that began before the call may still become known"""
     cause: NDArray[np.uint64]
     """(n,) span id of the one request that the sending thread had received and not answered; else 0"""
     named: NDArray[np.intp]
-    """(n,) index of the request with that span id among the requests at hand, or NONE"""
+    """(n,) index of the request with that span id among the requests at hand, or NONE; not yet known in `wants`"""
     traits: NDArray[np.uint8]
     """(n,) what is known of the process (`processes.Trait`)"""
     remote_trace: NDArray[np.uint64]
@@ -68,6 +76,9 @@ class Requests:
     reader: NDArray[np.uint64]
     writer: NDArray[np.uint64]
     """(m,) keys of the threads that read the request and wrote the response; writer 0: unanswered"""
+    reader_unit: NDArray[np.uint64]
+    unit: NDArray[np.uint64]
+    """(m,) keys of the units of execution that did; 0: the thread is the unit, or it is not known"""
     start: NDArray[np.uint64]
     first_byte: NDArray[np.uint64]
     end: NDArray[np.uint64]
@@ -99,11 +110,19 @@ class Proposal:
         return Proposal(np.full(n, NONE, np.intp), np.ones(n, np.float32), np.zeros(n, np.bool_))
 
 
-class Rung(Interface):
+class Rung(ABC):
     """One way to find the request that a call was made for. A rung may keep state of its own, bounded."""
 
-    link: Link
+    link: ClassVar[Link]
 
+    def wants(self, calls: Calls, requests: Requests) -> NDArray[np.uint64]:
+        """Span ids of requests that it will name (0: none): asked before `propose`, with `calls.named` still empty.
+
+        requests: those that became known since the last pass; `propose` sees the ones that were wanted as well.
+        """
+        return _NOBODY
+
+    @abstractmethod
     def propose(self, calls: Calls, requests: Requests) -> Proposal:
         """Called once in each pass, also when there are no calls: a rung may learn from the requests."""
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from otel_ebpf.model import Link
 from otel_ebpf.tracing.ids import splitmix64
 from otel_ebpf.tracing.processes import SERVES
-from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests
+from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, Rung
 
 
-class Forwarded:
+class Forwarded(Rung):
     """Exact, provided that one request only bore this context."""
 
     link = Link.TRACEPARENT

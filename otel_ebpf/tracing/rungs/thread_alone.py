@@ -17,12 +17,12 @@ import numpy as np
 from otel_ebpf.model import Link
 from otel_ebpf.tracing.bits import EPOLL
 from otel_ebpf.tracing.processes import DISPATCHES, MANY_LOOPS, MIGRATES
-from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, inside
+from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, Rung, inside
 
 _LOOPS = MANY_LOOPS | DISPATCHES
 
 
-class ThreadAlone:
+class ThreadAlone(Rung):
     """Exact as long as the process does no work of its own while a request is open; see the module's text."""
 
     link = Link.THREAD_ALONE
@@ -30,7 +30,7 @@ class ThreadAlone:
     def propose(self, calls: Calls, requests: Requests) -> Proposal:
         said = Proposal.silent(len(calls))
         doubtful = calls.of_process(MIGRATES) | (calls.has(EPOLL) & calls.of_process(_LOOPS))
-        named = ((calls.cause != 0) & ~doubtful).nonzero()[0]
+        named = ((calls.cause != 0) & ~doubtful & calls.threaded).nonzero()[0]
         said.open[named] = True
         if not len(named) or not len(requests):
             return said

@@ -19,14 +19,14 @@ from otel_ebpf.model import Link
 from otel_ebpf.tracing.bits import AWAKE
 from otel_ebpf.tracing.keys import groups
 from otel_ebpf.tracing.processes import MIGRATES, SERVES
-from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, inside
+from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, Rung, inside
 
 _THREADS = 1 << 16
 _TIME_BITS = np.uint64(44)
 _TIME_MASK = (np.uint64(1) << _TIME_BITS) - np.uint64(1)
 
 
-class ThreadResponse:
+class ThreadResponse(Rung):
     """Exact for blocking threads. Keeps the end of each thread's last response (at most 65,536 threads)."""
 
     link = Link.THREAD_RESPONSE
@@ -109,7 +109,7 @@ class ThreadResponse:
 
 def slept(calls: Calls) -> NDArray[np.bool_]:
     """(n,) the gate: the sending thread did nothing else until its call was answered, in a process of real threads."""
-    asleep: NDArray[np.bool_] = (calls.thread == calls.waiter) & ~calls.has(AWAKE)
+    asleep: NDArray[np.bool_] = (calls.thread == calls.waiter) & calls.threaded & ~calls.has(AWAKE)
     asleep &= ~calls.of_process(MIGRATES)
     return asleep
 

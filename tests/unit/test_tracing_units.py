@@ -1,0 +1,168 @@
+"""Calls and requests by unit of execution: who writes the response handles the request; children ask their parents."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from otel_ebpf.kernel.btf import Btf, object_path
+from otel_ebpf.model import Flag, Link, Unit
+from otel_ebpf.tracing.assemble import Assembler
+from otel_ebpf.tracing.lineage import Lineage
+from otel_ebpf.tracing.openings import Openings
+from tests.unit.tracing_world import MS, Host, Process, Row, spans
+
+LINEAGE = Btf.of_object(object_path("requests")).dtype("lineage")
+LATE = 10_000 * MS
+
+
+def context(number: int, kind: Unit = Unit.CONTEXT) -> int:
+    return int(kind) << 56 | number
+
+
+def told(process: Process, *births: tuple[int, int, float]) -> np.ndarray:
+    """Records of (unit, its parent, born at ms)."""
+    records = np.zeros(len(births), LINEAGE)
+    for record, (unit, parent, born) in zip(records, births, strict=True):
+        record["unit"], record["parent"], record["t"], record["tgid"] = unit, parent, round(born * MS), process.pid
+    return records
+
+
+class Site:
+    """One process with one thread, an event loop; its calls and requests differ in their units only."""
+
+    def __init__(self) -> None:
+        self.host = Host()
+        self.process = self.host.process()
+        self.rows: list[Row] = []
+
+    def request(self, start: float, end: float, unit: int, reader: int = 0, conn: int | None = None) -> Row:
+        columns: Row = {"unit_rsp": unit, "unit_req": reader, "flags": int(Flag.SERVER | Flag.EPOLL)}
+        if conn is not None:
+            columns["conn"] = columns["pair"] = conn
+        row = self.host.request(self.process, start, end, columns=columns)
+        self.rows.append(row)
+        return row
+
+    def call(self, start: float, end: float, unit: int, at_response: int = 0) -> Row:
+        columns: Row = {"unit_req": unit, "unit_rsp": at_response, "flags": int(Flag.EPOLL | Flag.MANY)}
+        row = self.host.call(self.process, start, end, columns=columns)
+        self.rows.append(row)
+        return row
+
+    def parents(self, *births: tuple[int, int, float]) -> dict[int, int]:
+        """Call → the span id of its parent, 0: undecided."""
+        assembler = Assembler()
+        assembler.hear(told(self.process, *births), {}, 0)
+        assembler.feed(spans(self.rows), 1)
+        given = []
+        for now in (LATE, LATE + 5000 * MS):
+            assembler.hear(None, {}, now)
+            given.append(assembler.feed(spans([]), now))
+        given.append(assembler.flush())
+        found = {}
+        for batch in given:
+            for span, parent, link in zip(batch.span_id, batch.parent, batch.link, strict=True):
+                found[int(span)] = int(parent)
+                assert not parent or link in (Link.UNIT, Link.CONNECTION)
+        return found
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+def test_two_requests_at_once_each_with_its_own_unit(site: Site) -> None:
+    one, two = site.request(0, 100, context(1)), site.request(10, 90, context(2))
+    first, second = site.call(20, 30, context(1)), site.call(21, 31, context(2))
+    found = site.parents((context(1), context(9), 1), (context(2), context(9), 11))
+    assert (found[first["span_id"]], found[second["span_id"]]) == (one["span_id"], two["span_id"])
+
+
+def test_a_child_task_belongs_to_the_request_of_its_ancestor(site: Site) -> None:
+    one, _ = site.request(0, 100, context(1)), site.request(10, 90, context(2))
+    call = site.call(20, 30, context(5))
+    births = ((context(1), context(9), 1), (context(2), context(9), 11), (context(5), context(4), 19))
+    assert site.parents(*births, (context(4), context(1), 15))[call["span_id"]] == one["span_id"]
+
+
+def test_the_writer_may_be_a_child_that_was_made_for_the_request(site: Site) -> None:
+    one, _ = site.request(0, 100, context(3)), site.request(10, 90, context(2))
+    call = site.call(20, 30, context(1))
+    births = ((context(3), context(1), 40), (context(1), context(9), 1), (context(2), context(9), 11))
+    assert site.parents(*births)[call["span_id"]] == one["span_id"]
+
+
+def test_an_ancestor_that_was_there_before_the_request_owns_nothing(site: Site) -> None:
+    site.request(10, 100, context(3))
+    call = site.call(20, 30, context(1))
+    assert site.parents((context(3), context(1), 40), (context(1), context(9), 1))[call["span_id"]] == 0
+
+
+def test_a_unit_that_answers_two_requests_at_once_says_nothing(site: Site) -> None:
+    site.request(0, 100, context(7)), site.request(10, 90, context(7))
+    call = site.call(20, 30, context(7))
+    assert site.parents()[call["span_id"]] == 0
+
+
+def test_work_after_the_response_belongs_to_the_last_request_of_its_unit(site: Site) -> None:
+    site.request(0, 20, context(7), context(7))
+    two = site.request(30, 60, context(7), context(7))
+    call = site.call(70, 80, context(7))
+    assert site.parents()[call["span_id"]] == two["span_id"]
+
+
+def test_who_waits_for_a_pooled_connection_may_be_known_at_the_response_only(site: Site) -> None:
+    one, _ = site.request(0, 100, context(1, Unit.GOROUTINE)), site.request(10, 90, context(2, Unit.GOROUTINE))
+    call = site.call(20, 30, context(0, Unit.OPAQUE), at_response=context(1, Unit.GOROUTINE))
+    assert site.parents()[call["span_id"]] == one["span_id"]
+
+
+def test_the_context_that_receives_on_a_pooled_connection_says_nothing(site: Site) -> None:
+    site.request(0, 100, context(1)), site.request(10, 90, context(2))
+    call = site.call(20, 30, context(0, Unit.OPAQUE), at_response=context(1))
+    assert site.parents((context(1), context(9), 1))[call["span_id"]] == 0
+
+
+def test_units_of_two_processes_with_the_same_number_are_two() -> None:
+    host = Host()
+    here, there = host.process(), host.process()
+    request = host.request(here, 0, 100, columns={"unit_rsp": context(1), "unit_req": context(1)})
+    call = host.call(there, 10, 20, columns={"unit_req": context(1)})
+    assembler = Assembler()
+    assembler.feed(spans([request, call]), 1)
+    given = assembler.flush()
+    assert not given.parent.any()
+
+
+def test_what_was_told_later_holds_and_the_oldest_is_forgotten() -> None:
+    lineage = Lineage(limit=1000)
+    process = Process(5, 5)
+    lineage.tell(told(process, *((n, n + 1, n) for n in range(1, 400))))
+    lineage.tell(told(process, (7, 70, 7)))
+    from otel_ebpf.tracing.keys import unit_keys
+
+    def keys(*units: int) -> np.ndarray:
+        return unit_keys(np.full(len(units), 5, np.uint32), np.array(units, np.uint64))
+
+    parent, born = lineage.origin(keys(7, 8, 999))
+    assert (parent == np.where([True, True, False], keys(70, 9, 0), 0)).all()
+    assert born.tolist() == [7 * MS, 8 * MS, 0]
+    for begin in range(1000, 5000, 100):
+        lineage.tell(told(process, *((n, n + 1, n) for n in range(begin, begin + 100))))
+    assert len(lineage) <= 1000
+    assert lineage.origin(keys(8))[0][0] == 0
+
+
+def test_a_call_waits_while_an_older_request_of_its_process_is_open() -> None:
+    openings = Openings(settle_ns=200)
+    pids, start = np.array([1, 1, 2], np.uint32), np.array([50, 5, 50], np.uint64)
+    assert openings.waiting(pids, start, 1000).all()  # nobody has told anything
+    openings.swept(100, {1: 10})
+    assert openings.waiting(pids, start, 299).all()
+    assert openings.waiting(pids, start, 300).tolist() == [True, False, False]
+    assert openings.waiting(pids, np.array([100, 100, 100], np.uint64), 300).all()  # sent after that sweep
+    openings.swept(200, {})
+    assert openings.waiting(pids, start, 399).tolist() == [True, False, False]
+    assert not openings.waiting(pids, start, 400).any()
