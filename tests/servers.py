@@ -74,12 +74,13 @@ def nginx(
     unix: bool = False,
     locations: str = "",
     connections: int = 1024,
+    port: int = 0,
 ) -> Iterator[Web]:
     """nginx with static `files` below /.
 
     tls: HTTPS with a certificate made for localhost. upstream: everything is passed to it ("http://127.0.0.1:80",
     "http://unix:/run/x.sock:"). unix: it listens on a unix socket too. locations: more of the server block.
-    connections: it can hold; with more than 15/16 of them in use nginx closes idle ones.
+    connections: it can hold; with more than 15/16 of them in use nginx closes idle ones. port: 0 is any that is free.
     """
     with scratch() as folder:
         www = folder / "www"
@@ -87,7 +88,7 @@ def nginx(
         for name, content in (files or {"hello.txt": b"hello\n"}).items():
             (www / name).parent.mkdir(parents=True, exist_ok=True)
             (www / name).write_bytes(content)
-        port, path = free_port(), folder / "nginx.sock"
+        port, path = port or free_port(), folder / "nginx.sock"
         certificate, key = folder / "cert.pem", folder / "key.pem"
         if tls:
             make_certificate(certificate, key)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.fidelity import rows_python
+from tests.fidelity import rows_python, rows_script
 from tests.fidelity.row import Row
 
-ROWS: tuple[Row, ...] = (*rows_python.ROWS,)
+ROWS: tuple[Row, ...] = (*rows_python.ROWS, *rows_script.ROWS)
 
 
 def named(patterns: str) -> list[Row]:
