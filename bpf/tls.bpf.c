@@ -88,7 +88,11 @@ static __always_inline int leave(long returned, bool send, bool ex, bool storage
 	tell_name(tls, m.now);
 	if (tls->c.phase != REQUEST)
 		follow_socket(&tls->c);
+	if (!storage)
+		t->unit = look_up_unit(t, tls->c.k.id, send, tls->c.client, false);
 	on_message(&tls->c, &tls->p, t, &m, storage);
+	if (!storage && !send)
+		begin_segment(t);
 	tls->c.x.flags |= EXCHANGE_TLS;
 	return 0;
 }

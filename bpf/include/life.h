@@ -91,7 +91,7 @@ static __always_inline int on_state(struct sock *sk, int new, bool storage)
 		c->k.flags |= CONNECTION_BORN;
 		if (t) {
 			c->k.birth_after = t->received;
-			c->k.birth_unit = unit_now(t, c->k.id, true, true, storage);
+			c->k.birth_unit = look_up_unit(t, c->k.id, true, true, storage);
 		}
 		return 0;
 	}

@@ -292,7 +292,7 @@ static __always_inline void on_message_here(struct conn *c, struct payload *p, s
 		}
 		extend_request(c, p, t, m, modern);
 		if (t && !m->send)
-			received(t, c->x.span_id);
+			received(t, c->x.span_id, modern);
 		if (!c->head && p) {
 			if (is_tls(p->request))
 				return encrypted(c, t);
@@ -313,7 +313,7 @@ static __always_inline void on_message_here(struct conn *c, struct payload *p, s
 	}
 	extend_response(c, p, t, m, modern);
 	if (t && !m->send)
-		received(t, c->x.span_id);
+		received(t, c->x.span_id, modern);
 	if (c->head || !p)
 		return;
 	if (is_tls(p->response))

@@ -86,6 +86,15 @@ static __noinline int on_stream_apart(struct conn *c, struct sock *sk, struct th
 	return 0;
 }
 
+static __always_inline void on_stream_units(struct conn *c, struct sock *sk, struct thread *t, struct message *m)
+{
+	if (t)
+		t->unit = look_up_unit(t, c->k.id, m->send, c->client, false);
+	on_stream_apart(c, sk, t, m);
+	if (t && !m->send)
+		begin_segment(t);
+}
+
 static __noinline int on_datagram_apart(struct conn *c, struct sock *sk, struct thread *t, struct message *m)
 {
 	return on_datagram(c, sk, t, m);
@@ -158,7 +167,7 @@ static __always_inline int on_socket(struct sock *sk, struct message *m, bool st
 		if (storage)
 			on_stream(c, sk, t, m, true);
 		else
-			on_stream_apart(c, sk, t, m);
+			on_stream_units(c, sk, t, m);
 		if (!c->tls)
 			return 0;
 		c->events = 0;

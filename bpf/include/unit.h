@@ -144,7 +144,7 @@ __noinline int segment_after(u64 after)
 	return 0;
 }
 
-static __always_inline u64 unit_now(struct thread *t, u64 conn, bool send, bool client, bool modern)
+static __always_inline u64 look_up_unit(struct thread *t, u64 conn, bool send, bool client, bool modern)
 {
 	if (!runtime_of(t))
 		return 0;
@@ -153,10 +153,22 @@ static __always_inline u64 unit_now(struct thread *t, u64 conn, bool send, bool 
 	return unit_of(conn, *(volatile u64 *)&t->regs, send, client);
 }
 
+/* Without sock_*_length the stack is too short for that where it is needed: there it was looked up before the message. */
+static __always_inline u64 unit_now(struct thread *t, u64 conn, bool send, bool client, bool modern)
+{
+	return modern ? look_up_unit(t, conn, send, client, true) : t->unit;
+}
+
+static __always_inline void begin_segment(struct thread *t)
+{
+	if (runtime_of(t) == RUNTIME_NODE)
+		segment_after(t->received);
+}
+
 /* The thread received bytes of the exchange `span`: what it does next may be for that. */
-static __always_inline void received(struct thread *t, u64 span)
+static __always_inline void received(struct thread *t, u64 span, bool modern)
 {
 	t->received = span;
-	if (runtime_of(t) == RUNTIME_NODE)
-		segment_after(span);
+	if (modern)
+		begin_segment(t);
 }
