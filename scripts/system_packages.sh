@@ -48,17 +48,31 @@ want_test() {
 
 want_fidelity() {
   local pair
-  for pair in nginx:nginx mariadbd:mariadb-server openssl:openssl; do
+  for pair in nginx:nginx mariadbd:mariadb-server openssl:openssl haproxy:haproxy node:nodejs \
+    javac:default-jdk-headless; do
     want "${pair#*:}" command -v "${pair%%:*}"
   done
 }
+
+# what only the rows beyond the quick subset need
+want_matrix() {
+  local pair
+  want postgresql have_file '/usr/lib/postgresql/*/bin/initdb'
+  for pair in apache2:apache2 caddy:caddy varnishd:varnish redis-server:redis-server mvn:maven mcs:mono-mcs \
+    mono:mono-runtime; do
+    want "${pair#*:}" command -v "${pair%%:*}"
+  done
+  want libmono-system-core4.0-cil have_file '/usr/lib/mono/4.5/System.Core.dll'
+  want cargo-web have_cargo
+}
+have_cargo() { PATH=$PATH:$HOME/.cargo/bin command -v cargo; }
 
 PATH=$PATH:/usr/sbin:/sbin
 case ${1:-} in
 run) want_run ;;
 demo) want_demo ;;
 test) want_run && want_test && want_fidelity ;;
-fidelity) want_run && want_fidelity ;;
+fidelity) want_run && want_fidelity && want_matrix ;;
 *)
   echo "usage: $0 run|demo|test|fidelity" >&2
   exit 2

@@ -18,15 +18,17 @@ PACKAGES = CACHE / "python"
 
 
 @contextmanager
-def once(name: str, *sources: Path) -> Iterator[bool]:
-    """Whether `name` is to be made now; afterwards it counts as made of these `sources`. One maker at a time.
+def once(name: str, *sources: Path | str) -> Iterator[bool]:
+    """Whether `name` is to be made now; afterwards it counts as made of `sources`, files or words. One maker at a time.
 
     with once("axum", *folder.glob("*.rs")) as needed:
         if needed:
             subprocess.run(["cargo", …], check=True)
     """
     CACHE.mkdir(parents=True, exist_ok=True)
-    stamp = hashlib.sha256(b"\0".join(source.read_bytes() for source in sorted(sources))).hexdigest()
+    stamp = hashlib.sha256(
+        b"\0".join(source.encode() if isinstance(source, str) else source.read_bytes() for source in sources)
+    ).hexdigest()
     with (CACHE / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         made = CACHE / f"{name}.made"

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from tests.fidelity import rows_python, rows_script
+from tests.fidelity import rows_go, rows_jvm, rows_native, rows_node, rows_proxies, rows_python, rows_script
 from tests.fidelity.row import Row
 
-ROWS: tuple[Row, ...] = (*rows_python.ROWS, *rows_script.ROWS)
+ROWS: tuple[Row, ...] = (
+    *rows_python.ROWS,
+    *rows_script.ROWS,
+    *rows_go.ROWS,
+    *rows_node.ROWS,
+    *rows_jvm.ROWS,
+    *rows_native.ROWS,
+    *rows_proxies.ROWS,
+)
 
 
 def named(patterns: str) -> list[Row]:

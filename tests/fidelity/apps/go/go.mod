@@ -1,0 +1,3 @@
+module fidelity/goapp
+
+go 1.20

@@ -1,0 +1,184 @@
+import com.sun.net.httpserver.HttpExchange;
+import com.sun.net.httpserver.HttpServer;
+import java.io.IOException;
+import java.io.InputStream;
+import java.net.HttpURLConnection;
+import java.net.InetSocketAddress;
+import java.net.URI;
+import java.net.URL;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Executor;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+
+/**
+ * A service that turns GET /r/TOKEN?k=K&amp;par=0|1 into K calls GET http://BACKEND/b/TOKEN/I, in the ways that Java services do.
+ *
+ * <p>--style pool: a thread of the server's pool handles the request and calls by HttpURLConnection; parallel calls go to
+ * an executor of their own. handoff: the thread that reads the request gives it to a second executor, which calls and
+ * answers. async: HttpClient.sendAsync, the answer is written by a completion. client: HttpClient.send (blocking).
+ * virtual: a virtual thread a request (JDK 21 and newer). --threads N: size of the pools.
+ */
+public final class Service {
+    private final String backend;
+    private final String style;
+    private final ExecutorService callers;
+    private final ExecutorService second;
+    private final HttpClient client;
+
+    private Service(Map<String, String> options) {
+        backend = options.get("backend");
+        style = options.getOrDefault("style", "pool");
+        int threads = Integer.parseInt(options.getOrDefault("threads", "32"));
+        boolean virtual = style.equals("virtual");
+        callers = virtual ? perTask() : Executors.newFixedThreadPool(threads);
+        second = Executors.newFixedThreadPool(threads);
+        client = style.equals("async") || style.equals("client")
+            ? HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build() : null;
+    }
+
+    /** Executors.newVirtualThreadPerTaskExecutor(), by reflection: this is compiled for JDK 11 too. */
+    private static ExecutorService perTask() {
+        try {
+            return (ExecutorService) Executors.class.getMethod("newVirtualThreadPerTaskExecutor").invoke(null);
+        } catch (ReflectiveOperationException e) {
+            throw new IllegalStateException("virtual threads need JDK 21", e);
+        }
+    }
+
+    private void call(String path) throws IOException, InterruptedException {
+        if (client != null) {
+            HttpResponse<byte[]> response = client.send(request(path), HttpResponse.BodyHandlers.ofByteArray());
+            check(response.statusCode());
+            return;
+        }
+        HttpURLConnection connection = (HttpURLConnection) new URL("http://" + backend + path).openConnection();
+        try (InputStream body = connection.getInputStream()) {
+            byte[] buffer = new byte[4096];
+            while (body.read(buffer) >= 0) {
+                continue;
+            }
+        }
+        check(connection.getResponseCode());
+    }
+
+    private HttpRequest request(String path) {
+        return HttpRequest.newBuilder(URI.create("http://" + backend + path)).build();
+    }
+
+    private static void check(int status) throws IOException {
+        if (status != 200) {
+            throw new IOException("backend: " + status);
+        }
+    }
+
+    private void blocking(List<String> paths, boolean parallel) throws Exception {
+        if (!parallel) {
+            for (String path : paths) {
+                call(path);
+            }
+            return;
+        }
+        List<Future<?>> pending = new ArrayList<>();
+        for (String path : paths) {
+            pending.add(callers.submit(() -> {
+                call(path);
+                return null;
+            }));
+        }
+        for (Future<?> one : pending) {
+            one.get();
+        }
+    }
+
+    private CompletableFuture<Void> async(List<String> paths, boolean parallel) {
+        CompletableFuture<Void> all = CompletableFuture.completedFuture(null);
+        for (String path : paths) {
+            if (parallel) {
+                all = all.thenCombine(send(path), (a, b) -> null);
+            } else {
+                all = all.thenCompose(ignored -> send(path));
+            }
+        }
+        return all;
+    }
+
+    private CompletableFuture<Void> send(String path) {
+        return client.sendAsync(request(path), HttpResponse.BodyHandlers.ofByteArray()).thenAccept(response -> {
+            if (response.statusCode() != 200) {
+                throw new IllegalStateException("backend: " + response.statusCode());
+            }
+        });
+    }
+
+    private static void answer(HttpExchange exchange, Throwable error) {
+        try {
+            byte[] body = (error == null ? "ok\n" : error + "\n").getBytes();
+            exchange.sendResponseHeaders(error == null ? 200 : 502, body.length);
+            exchange.getResponseBody().write(body);
+            exchange.close();
+        } catch (IOException e) {
+            exchange.close();
+        }
+    }
+
+    private void handle(HttpExchange exchange) {
+        String token = exchange.getRequestURI().getPath().substring("/r/".length());
+        String query = exchange.getRequestURI().getQuery();
+        int k = 1;
+        boolean parallel = false;
+        for (String word : query == null ? new String[0] : query.split("&")) {
+            if (word.startsWith("k=")) {
+                k = Integer.parseInt(word.substring(2));
+            } else if (word.equals("par=1")) {
+                parallel = true;
+            }
+        }
+        List<String> paths = new ArrayList<>();
+        for (int i = 0; i < Math.min(k, 64); i++) {
+            paths.add("/b/" + token + "/" + i);
+        }
+        if (style.equals("async")) {
+            async(paths, parallel).whenComplete((ignored, error) -> answer(exchange, error));
+            return;
+        }
+        boolean together = parallel;
+        Runnable work = () -> {
+            Throwable error = null;
+            try {
+                blocking(paths, together);
+            } catch (Exception e) {
+                error = e;
+            }
+            answer(exchange, error);
+        };
+        if (style.equals("handoff")) {
+            second.execute(work);
+        } else {
+            work.run();
+        }
+    }
+
+    public static void main(String[] words) throws IOException {
+        Map<String, String> options = new HashMap<>();
+        for (int i = 0; i + 1 < words.length; i += 2) {
+            options.put(words[i].substring(2), words[i + 1]);
+        }
+        Service service = new Service(options);
+        int port = Integer.parseInt(options.get("port"));
+        HttpServer server = HttpServer.create(new InetSocketAddress("127.0.0.1", port), 1024);
+        int threads = Integer.parseInt(options.getOrDefault("threads", "32"));
+        Executor executor = service.style.equals("virtual") ? perTask() : Executors.newFixedThreadPool(threads);
+        server.setExecutor(executor);
+        server.createContext("/", service::handle);
+        server.start();
+    }
+}

