@@ -19,6 +19,7 @@ struct process_event schema_process;
 struct server_name schema_server_name;
 struct lineage schema_lineage;
 struct segment schema_segment;
+struct export_chunk schema_export_chunk;
 struct runtime schema_runtime;
 struct open_since schema_open_since;
 struct query schema_query;

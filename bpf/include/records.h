@@ -129,6 +129,18 @@ struct server_name {
 	char name[SERVER_NAME_MOST];
 };
 
+enum { EXPORT_CHUNK = 4096 };
+/* A part of what a process exports as telemetry; the parts of a connection follow each other by seq. */
+struct export_chunk {
+	unsigned long long conn; /* connection.id of the sender's end */
+	unsigned long long t;    /* when the message was written, CLOCK_MONOTONIC ns */
+	unsigned int tgid;
+	unsigned int seq; /* TCP sequence number of its first byte */
+	unsigned int len;
+	unsigned int unused;
+	unsigned char data[EXPORT_CHUNK];
+};
+
 enum process_event_kind { PROCESS_EXEC = 1, PROCESS_EXIT = 2 };
 
 struct process_event {
@@ -156,6 +168,7 @@ enum loss {
 	LOSS_RING_FULL_LINEAGE,
 	LOSS_RING_FULL_SEGMENT,
 	LOSS_NO_ANCESTRY, /* a unit's parent that could not be remembered */
+	LOSS_RING_FULL_EXPORT, /* a part of what a process exports */
 	LOSS_KINDS,
 };
 

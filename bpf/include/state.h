@@ -44,6 +44,7 @@ struct conn {
 	u8 listed;  /* in local_ends */
 	u8 told;    /* unix: how often the response in progress was sent */
 	u8 paired;  /* unix: neither end has an address (socketpair) */
+	u8 exports; /* leads to a receiver of telemetry: see exports.h */
 };
 
 enum { SLACK = RESPONSE_LARGE / 2 };
@@ -80,6 +81,17 @@ struct cursor {
 	u32 left;
 };
 
+/* Where copying out of an export has got to. */
+struct exporting {
+	u64 vector; /* next struct iovec *; 0: one buffer */
+	u64 from;   /* next byte: its address, or its place in the buffer that `vector` points to */
+	u64 conn;
+	u64 t;
+	u32 left;
+	u32 seq;
+	u32 tgid;
+};
+
 enum { OPEN_REQUESTS = 4 };
 /* One thread: which requests it has received and not answered, and where it is inside a syscall. */
 struct thread {
@@ -104,6 +116,7 @@ struct thread {
 	u32 epoch;   /* of runtimes_epoch, when `runtime` was looked up */
 	u32 runtime; /* enum runtime_kind */
 	struct cursor cursor;
+	struct exporting exporting;
 	struct message message; /* the one in hand, where the stack is too short for it */
 };
 

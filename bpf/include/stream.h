@@ -2,6 +2,7 @@
 #pragma once
 
 #include "dns.h"
+#include "exports.h"
 #include "sight.h"
 #include "tls_socket.h"
 
@@ -146,7 +147,8 @@ static __always_inline int on_socket(struct sock *sk, struct message *m, bool st
 	/* An end without payload looks at what it sends only where the rest of a body may follow an early response. */
 	if (c->head && send && c->phase >= RESPONSE)
 		c->body = noted(c) >> 31;
-	if (t && (!c->head || (send && c->body)) && !c->tls) {
+	bool exported = storage && send && !c->tls && exporting(c);
+	if (t && (!c->head || (send && c->body) || exported) && !c->tls) {
 		if (!call) {
 			read_syscall(&current, (void *)bpf_task_pt_regs(task), true);
 			call = &current;
@@ -163,6 +165,8 @@ static __always_inline int on_socket(struct sock *sk, struct message *m, bool st
 			c->epoll = in_epoll(sk);
 		return storage ? on_datagram(c, sk, t, m) : on_datagram_apart(c, sk, t, m);
 	}
+	if (exported && t)
+		export_message(c, t, m);
 	if (!c->tls) {
 		if (storage)
 			on_stream(c, sk, t, m, true);

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,7 +36,7 @@ _HASH_MAPS = ("conns_by_sock", "payloads_by_sock", "threads_by_id")
 _WHEN_NEEDED = "on_space_adjust"
 """Attached when the kernel says that it is needed: it costs each receive."""
 _SIZES = ("head", "small", "large")
-_TELLING = ("connections", "processes", "server_names", "lineages", "segments")
+_TELLING = ("connections", "processes", "server_names", "lineages", "segments", "exports")
 """Rings of what concerns exchanges: read after them."""
 
 
@@ -55,7 +55,8 @@ class CaptureSettings:
 class Drain:
     """What was in the rings: exchanges by size class, and the announcements that concern them.
 
-    server_names, lineages, segments: records of these structs; None: the source has none.
+    server_names, lineages, segments, exports: records of these structs (`struct export_chunk`); None: the source has
+    none.
     open_since: CLOCK_MONOTONIC ns of the oldest request that is still open, by process, as of `swept`.
     swept: CLOCK_MONOTONIC ns; every exchange whose connection had been idle for IDLE_NS by then has been handed over.
     """
@@ -67,6 +68,7 @@ class Drain:
     server_names: NDArray[np.void] | None = None
     lineages: NDArray[np.void] | None = None
     segments: NDArray[np.void] | None = None
+    exports: NDArray[np.void] | None = None
     open_since: dict[int, int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -158,6 +160,7 @@ class LiveSource:
         self._server_names = Ring(names.fd, names.max_entries, btf.dtype("server_name"))
         self._lineages = Ring(maps["lineages"].fd, maps["lineages"].max_entries, btf.dtype("lineage"))
         self._segments = Ring(maps["segments"].fd, maps["segments"].max_entries, btf.dtype("segment"))
+        self._exports = Ring(maps["exports"].fd, maps["exports"].max_entries, btf.dtype("export_chunk"))
         self.runtimes.start()
 
     def read(self, now: int) -> Drain:
@@ -200,6 +203,7 @@ class LiveSource:
             self._server_names.read(),
             self._lineages.read(),
             self._segments.read(),
+            self._exports.read(),
             self._open_since,
         )
 
@@ -227,8 +231,15 @@ class LiveSource:
             "server_names": self._server_names,
             "lineages": self._lineages,
             "segments": self._segments,
+            "exports": self._exports,
         }
         return {name: ring.fill for name, ring in rings.items()}
+
+    def follow_exports(self, ports: Iterable[int]) -> None:
+        """There are receivers of telemetry: what clients write to these ports, in plain text, is handed over whole."""
+        for port in ports:
+            key = np.array(port, np.uint32)
+            self.object.maps["export_ports"].update(key, key)
 
     def _follow_processes(self, announced: NDArray[np.void], processes: NDArray[np.void]) -> None:
         """Runtimes of processes that are new here, or no more what they were."""

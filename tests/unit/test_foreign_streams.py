@@ -1,0 +1,126 @@
+"""Chunks of exports become requests, however they are cut, and whatever bytes they hold."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otel_ebpf.foreign.streams import CONNECTIONS, MOST, Export, Streams
+from otel_ebpf.kernel.btf import Btf, object_path
+
+CHUNK = Btf.of_object(object_path("requests")).dtype("export_chunk")
+BODY = b"\x0a\x03abc"
+
+
+def chunks(*pieces: bytes, seq: int = 2**32 - 7, conn: int = 1, tgid: int = 77) -> np.ndarray[tuple[int], np.dtype]:
+    rows = np.zeros(len(pieces), CHUNK)
+    for row, piece in zip(rows, pieces, strict=True):
+        row["conn"], row["tgid"], row["seq"], row["len"], row["t"] = conn, tgid, seq % 2**32, len(piece), 5
+        row["data"][: len(piece)] = np.frombuffer(piece, np.uint8)
+        seq += len(piece)
+    return rows
+
+
+def cut(data: bytes, *at: int) -> list[bytes]:
+    marks = sorted({0, len(data), *(a % len(data) for a in at)})
+    return [data[a:b] for a, b in itertools.pairwise(marks)]
+
+
+def post(body: bytes, *headers: str, path: str = "/v1/traces", length: bool = True) -> bytes:
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: h",
+        *headers,
+        *([f"Content-Length: {len(body)}"] if length else []),
+        "",
+        "",
+    ]
+    return "\r\n".join(lines).encode() + body
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def grpc(body: bytes, compressed: int = 0) -> bytes:
+    return bytes([compressed]) + len(body).to_bytes(4, "big") + body
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+GRPC = (
+    frame(1, 4, 1, b"headers")
+    + frame(0, 0, 1, grpc(BODY)[:3])
+    + frame(8, 0, 0, b"abcd")
+    + frame(0, 1, 1, grpc(BODY)[3:])
+)
+CHUNKED = post(
+    b"3\r\n" + BODY[:3] + b"\r\n2;x=y\r\n" + BODY[3:] + b"\r\n0\r\n\r\n", "Transfer-Encoding: chunked", length=False
+)
+
+
+@pytest.mark.parametrize(
+    ("wire", "expected"),
+    [
+        (post(BODY), [Export(77, 5, BODY)]),
+        (
+            post(BODY) + post(BODY, "Content-Type: application/json"),
+            [Export(77, 5, BODY), Export(77, 5, BODY, json=True)],
+        ),
+        (post(BODY, "content-encoding: GZIP"), [Export(77, 5, BODY, "gzip")]),
+        (post(BODY, path="/otlp/v1/traces?x=1"), [Export(77, 5, BODY)]),
+        (post(BODY, path="/v1/metrics") + post(BODY), [Export(77, 5, BODY)]),
+        (CHUNKED + post(BODY), [Export(77, 5, BODY), Export(77, 5, BODY)]),
+        (PREFACE + frame(4, 0, 0, b"") + GRPC, [Export(77, 5, BODY)]),
+        (GRPC + GRPC, [Export(77, 5, BODY), Export(77, 5, BODY)]),
+        (PREFACE + frame(0, 0x9, 3, b"\x02" + grpc(BODY, 1) + b"\0\0"), [Export(77, 5, BODY, "gzip")]),
+    ],
+)
+@given(at=st.lists(st.integers(0, 1 << 20), max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_requests_are_found_however_they_are_cut(wire: bytes, expected: list[Export], at: list[int]) -> None:
+    streams = Streams()
+    pieces = cut(wire, *at)
+    if not wire.startswith((PREFACE[:3], b"POST")):
+        pieces = [wire[:9], *cut(wire[9:], *at)]  # in the middle of a connection a frame's head is not cut
+    assert streams.take(chunks(*pieces)) == expected
+    assert (streams.lost, streams.refused) == (0, 0)
+
+
+def test_what_is_missing_is_counted_and_the_next_request_read() -> None:
+    streams = Streams()
+    assert streams.take(chunks(post(BODY)[:-2])) == []
+    assert streams.take(chunks(post(BODY), seq=5000)) == [Export(77, 5, BODY)]
+    assert streams.lost == 1
+
+
+def test_too_long_a_request_is_refused_and_memory_is_bounded() -> None:
+    streams = Streams()
+    assert streams.take(chunks(post(b"", f"Content-Length: {MOST + 1}", length=False))) == []
+    assert streams.refused == 1
+    for conn in range(2 * CONNECTIONS):
+        streams.take(chunks(b"POST", conn=conn))
+    assert len(streams._connections) <= CONNECTIONS
+
+
+def test_connections_do_not_mix() -> None:
+    streams = Streams()
+    first, second = cut(post(BODY), 30)
+    assert streams.take(
+        np.concatenate([chunks(first), chunks(post(BODY), conn=2, tgid=8), chunks(second, seq=2**32 - 7 + 30)])
+    ) == [
+        Export(8, 5, BODY),
+        Export(77, 5, BODY),
+    ]
+
+
+@given(
+    st.lists(st.binary(max_size=300) | st.sampled_from([PREFACE, GRPC, CHUNKED, post(gzip.compress(BODY))]), max_size=8)
+)
+@settings(max_examples=200, deadline=None)
+def test_no_bytes_make_it_fail(pieces: list[bytes]) -> None:
+    Streams().take(chunks(*pieces))
