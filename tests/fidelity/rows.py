@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tests.fidelity import rows_go, rows_jvm, rows_native, rows_node, rows_proxies, rows_python, rows_script
+from tests.fidelity import (
+    rows_chains,
+    rows_go,
+    rows_jvm,
+    rows_native,
+    rows_node,
+    rows_proxies,
+    rows_python,
+    rows_script,
+)
 from tests.fidelity.row import Row
 
 ROWS: tuple[Row, ...] = (
@@ -13,6 +22,7 @@ ROWS: tuple[Row, ...] = (
     *rows_jvm.ROWS,
     *rows_native.ROWS,
     *rows_proxies.ROWS,
+    *rows_chains.ROWS,
 )
 
 
