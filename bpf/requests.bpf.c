@@ -192,12 +192,12 @@ enum { LATE_S = 60 };
 SEC("iter/bpf_map_elem")
 int sweep_ends(struct bpf_iter__bpf_map_elem *ctx)
 {
-	struct ends_key *at = ctx->key;
+	u64 *at = ctx->key;
 	struct ends *e = ctx->value;
 
 	if (!at || !e || !e->gone || bpf_ktime_get_ns() - e->gone < LATE_S * 1000000000ull)
 		return 0;
-	struct ends_key key = *at;
+	u64 key = *at;
 	bpf_map_delete_elem(&local_ends, &key);
 	return 0;
 }

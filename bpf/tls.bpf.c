@@ -51,6 +51,19 @@ static __always_inline void follow_socket(struct conn *c)
 		c->epoll = s->epoll;
 }
 
+/* Which exchange of the connection it is, to be the same at both ends: that of plain ones is told by its first byte, but of
+ * TLS records nobody knows from outside which one the plaintext began in (tickets, a Finished, a key update may be before
+ * it). But all that the client has written when the answer comes, and the server has read when it answers, is this
+ * request's last byte, whatever else was before. */
+static __always_inline void place_exchange(struct conn *c)
+{
+	u64 id = c->k.id;
+	struct tls_socket *s = bpf_map_lookup_elem(&tls_sockets, &id);
+
+	if (s)
+		c->x.seq_req = c->client ? s->sent : s->received;
+}
+
 static __always_inline int leave(long returned, bool send, bool ex, bool storage)
 {
 	struct tls_key key = { 0, bpf_get_current_pid_tgid() >> 32 };
@@ -86,13 +99,16 @@ static __always_inline int leave(long returned, bool send, bool ex, bool storage
 	}
 	t->tls_conn = 0;
 	tell_name(tls, m.now);
-	if (tls->c.phase != REQUEST)
+	u8 before = tls->c.phase;
+	if (before != REQUEST)
 		follow_socket(&tls->c);
 	if (!storage)
 		t->unit = look_up_unit(t, tls->c.k.id, send, tls->c.client, false);
 	on_message(&tls->c, &tls->p, t, &m, storage);
 	if (!storage && !send)
 		begin_segment(t);
+	if (before == REQUEST && tls->c.phase == RESPONSE)
+		place_exchange(&tls->c);
 	tls->c.x.flags |= EXCHANGE_TLS;
 	return 0;
 }

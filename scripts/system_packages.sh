@@ -36,7 +36,7 @@ want_test() {
   local command_of=(
     nginx:nginx redis-server:redis-server redis-cli:redis-tools psql:postgresql mariadbd:mariadb-server
     mariadb:mariadb-client dnsmasq:dnsmasq-base dig:bind9-dnsutils curl:curl wrk:wrk openssl:openssl
-    qemu-system-x86_64:qemu-system-x86 busybox:busybox-static kmod:kmod cpio:cpio bpftool:bpftool ip:iproute2
+    qemu-system-x86_64:qemu-system-x86 busybox:busybox-static kmod:kmod cpio:cpio bpftool:bpftool ip:iproute2 nft:nftables
     cc:gcc make:make git:git cgi-fcgi:libfcgi-bin zstd:zstd
     prometheus:prometheus chromium:chromium)
   local pair

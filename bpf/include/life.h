@@ -100,6 +100,7 @@ static __always_inline int on_state(struct sock *sk, int new, bool storage)
 		if (!c || !c->client) /* an accepted one is met at its first message */
 			return 0;
 		read_addresses(&c->k, sk);
+		c->k.key = connection_key(sk, true);
 		list_client(c, c->ignored ? HIDDEN : c->k.id, written_up_to(sk, storage));
 		return 0;
 	}

@@ -1,18 +1,11 @@
-/* The two ends of a TCP connection on this host find each other once. The client's end makes an entry when it is connected
- * (if it was seen then, else at its first send); the server's end finds it at its first receive, which is later, or at its
- * response, and says that it is observed and has the payload. The entry dies with the client's socket. A unix socket
- * simply names its peer. */
+/* The two ends of a TCP connection on this host find each other once, by the connection's key (see sight.h), which no
+ * address translation changes. The client's end makes an entry when it is connected (if it was seen then, else at its first
+ * send); the server's end finds it at its first receive, which is later, or at its response, and says that it is observed
+ * and has the payload. The entry dies with the client's socket. A unix socket simply names its peer. */
 #pragma once
 
 #include "state.h"
 
-struct ends_key {
-	u8 client[16];
-	u8 server[16];
-	u16 client_port;
-	u16 server_port;
-	u32 netns; /* of loopback addresses, which every namespace has; else 0, for the two ends may live in two */
-};
 struct ends {
 	u64 client;  /* connection id; HIDDEN for the agent's own */
 	u64 server;  /* 0 until found */
@@ -23,7 +16,7 @@ struct ends {
 enum { HIDDEN = 0, TRIES = 4, NEAR = 1 << 24 };
 
 /* Owner: the client's connection; what a client leaves for a server that is late, the server's, or the sweep's. */
-TABLE(local_ends, struct ends_key, struct ends, 65536);
+TABLE(local_ends, u64, struct ends, 65536);
 
 /* What the server's end, which sees payload, tells the client's end, which does not: of the request that begins at `seq`,
  * whether a body may come after its response, and how many bytes of interim responses were sent. Connections that share
@@ -65,23 +58,6 @@ static __always_inline u32 noted(const struct conn *c)
 	return n && n->seq == c->x.seq_req ? n->what : 0;
 }
 
-static __always_inline bool is_loopback(const u8 *a)
-{
-	return a[12] == 127 || (a[15] == 1 && !*(const u64 *)a && !*(const u32 *)(a + 8));
-}
-
-static __always_inline void ends_key(struct ends_key *key, const struct conn *c)
-{
-	const struct connection *k = &c->k;
-	bool v4 = k->local[10] == 0xff;
-
-	__builtin_memcpy(key->client, c->client ? k->local : k->remote, 16);
-	__builtin_memcpy(key->server, c->client ? k->remote : k->local, 16);
-	key->client_port = c->client ? k->local_port : k->remote_port;
-	key->server_port = c->client ? k->remote_port : k->local_port;
-	key->netns = (v4 ? k->local[12] == 127 : is_loopback(k->local)) ? k->netns : 0;
-}
-
 static __always_inline void set_peer(struct conn *c, u64 peer)
 {
 	c->k.peer = peer;
@@ -119,18 +95,17 @@ static __always_inline void meet_unix_peer(struct conn *c, struct sock *sk, bool
 static __always_inline void list_client(struct conn *c, u64 client, u32 seq)
 {
 	struct ends e = { .client = client, .seq = seq };
-	struct ends_key key;
+	u64 key = c->k.key;
 
 	c->listed = 1;
-	ends_key(&key, c);
-	if (bpf_map_update_elem(&local_ends, &key, &e, BPF_ANY))
+	if (key && bpf_map_update_elem(&local_ends, &key, &e, BPF_ANY))
 		lose(LOSS_PEER_TABLE_FULL);
 }
 
 /* Client, before a request: has the server been found? */
 static __always_inline void find_server(struct conn *c, u32 seq)
 {
-	struct ends_key key;
+	u64 key = c->k.key;
 
 	if (c->n >= TRIES)
 		return;
@@ -138,7 +113,6 @@ static __always_inline void find_server(struct conn *c, u32 seq)
 		return list_client(c, c->k.id, seq);
 	if (!c->n)
 		return;
-	ends_key(&key, c);
 	struct ends *e = bpf_map_lookup_elem(&local_ends, &key);
 	if (!e || !e->server)
 		return;
@@ -151,11 +125,10 @@ static __always_inline void find_server(struct conn *c, u32 seq)
 /* Client, when an exchange ends before the next request could tell. */
 static __always_inline void find_server_late(struct conn *c)
 {
-	struct ends_key key;
+	u64 key = c->k.key;
 
 	if (!c->client || c->k.peer || c->k.protocol != IPPROTO_TCP || c->n > TRIES || !c->n)
 		return;
-	ends_key(&key, c);
 	struct ends *e = bpf_map_lookup_elem(&local_ends, &key);
 	if (!e || !e->server)
 		return;
@@ -167,9 +140,8 @@ static __always_inline void find_server_late(struct conn *c)
 
 static __always_inline void find_client(struct conn *c, u32 seq)
 {
-	struct ends_key key;
+	u64 key = c->k.key;
 
-	ends_key(&key, c);
 	struct ends *e = bpf_map_lookup_elem(&local_ends, &key);
 	if (!e)
 		return;
@@ -180,7 +152,7 @@ static __always_inline void find_client(struct conn *c, u32 seq)
 		c->phase = IDLE;
 		return;
 	}
-	if (seq - e->seq + NEAR > 2 * NEAR) /* another namespace's connection with the same addresses */
+	if (seq - e->seq + NEAR > 2 * NEAR) /* not this connection's: its key came up twice */
 		return;
 	e->server = c->k.id;
 	set_peer(c, e->client);
@@ -191,9 +163,8 @@ static __always_inline void find_client(struct conn *c, u32 seq)
 /* Server: its records carry the payload of both ends from now on, or do not after all. */
 static __always_inline void vouch_payload(struct conn *c, bool can_read)
 {
-	struct ends_key key;
+	u64 key = c->k.key;
 
-	ends_key(&key, c);
 	struct ends *e = bpf_map_lookup_elem(&local_ends, &key);
 	if (e && e->server == c->k.id)
 		e->payload = can_read;
@@ -208,11 +179,10 @@ static __always_inline void hide_peer(struct conn *c)
 
 static __always_inline void forget_ends(struct conn *c)
 {
-	struct ends_key key;
+	u64 key = c->k.key;
 
 	if (!c->listed)
 		return;
-	ends_key(&key, c);
 	struct ends *e = bpf_map_lookup_elem(&local_ends, &key);
 	if (!e)
 		return;

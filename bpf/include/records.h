@@ -104,6 +104,7 @@ enum connection_flags {
 struct connection {
 	unsigned long long id;
 	unsigned long long peer;        /* id of the other end on this host; 0 = not (yet) known */
+	unsigned long long key;         /* TCP: the same at both ends, on whatever host; 0 = not known */
 	unsigned long long cgroup;      /* cgroup v2 id of the process that first used it */
 	unsigned long long t_open;      /* first seen, CLOCK_MONOTONIC ns */
 	unsigned long long birth_cause; /* client: span_id of the one request that the connecting thread had open */

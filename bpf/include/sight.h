@@ -104,6 +104,41 @@ static __always_inline u64 socket_id(struct sock *sk, bool storage)
 	return (bpf_ktime_get_ns() << 8 | (bpf_get_smp_processor_id() & 0xff)) & ~(1ull << 63);
 }
 
+/* A connection's key: both initial sequence numbers, mixed. They are 64 random bits (RFC 6528), the same at both ends, and
+ * nothing on the way that forwards packets changes them, address translation included; what ends TCP (a proxy, SYN cookies
+ * of a firewall) makes two connections of it.
+ * They are read back from how far it has got, so that it takes no more to have it of a connection that was there before:
+ * bytes_acked counts the client's SYN, bytes_received not the server's, and both count a FIN (net/ipv4/tcp_input.c:
+ * tcp_snd_una_update, tcp_rcv_nxt_update). */
+static __always_inline u32 first_sent(struct tcp_sock *tp)
+{
+	return BPF_CORE_READ(tp, snd_una) - (u32)BPF_CORE_READ(tp, bytes_acked);
+}
+
+static __always_inline u32 first_received(struct tcp_sock *tp)
+{
+	return BPF_CORE_READ(tp, rcv_nxt) - (u32)BPF_CORE_READ(tp, bytes_received);
+}
+
+enum { LOOKS = 4 };
+static __always_inline u64 connection_key(struct sock *sk, bool client)
+{
+	struct tcp_sock *tp = (void *)sk;
+	u32 sent = first_sent(tp), received = first_received(tp);
+
+	/* Another CPU may be between two stores: what is read the same twice is right. */
+	for (int i = 0; i < LOOKS; i++) {
+		u32 sent_again = first_sent(tp), received_again = first_received(tp);
+		if (sent == sent_again && received == received_again)
+			break;
+		sent = sent_again;
+		received = received_again;
+	}
+	u64 key = client ? (u64)(sent + 1) << 32 | received : (u64)received << 32 | sent;
+	key = mix64(key);
+	return key ? key : 1;
+}
+
 /* First sight of a socket: all that stays the same for its connection. */
 static __always_inline void meet(struct conn *c, struct sock *sk, bool storage, u16 family, u16 protocol, bool send)
 {
@@ -128,6 +163,8 @@ static __always_inline void meet(struct conn *c, struct sock *sk, bool storage, 
 	}
 	if (!c->client)
 		k->flags |= CONNECTION_SERVER;
+	if (protocol == IPPROTO_TCP)
+		k->key = connection_key(sk, c->client);
 }
 
 extern void *bpf_rdonly_cast(const void *object, u32 btf_id) __ksym __weak;

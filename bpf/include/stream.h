@@ -178,7 +178,8 @@ static __always_inline int on_socket(struct sock *sk, struct message *m, bool st
 		if (c->k.protocol == IPPROTO_TCP) /* only its end is told */
 			list_tls_socket(c);
 	}
-	on_tls_records(c, sk, t, send, ret);
+	count(STAT_TLS_BYTES, ret);
+	on_tls_records(c, sk, t, send, m->seq + ret);
 	return 0;
 }
 

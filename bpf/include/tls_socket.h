@@ -17,18 +17,20 @@ static __noinline int list_tls_socket(struct conn *c)
 	return 0;
 }
 
-/* TLS records moved on a socket. */
-static __noinline int on_tls_records(struct conn *c, struct sock *sk, struct thread *t, bool send, u32 len)
+/* TLS records moved on a socket. end: sequence number behind them. */
+static __noinline int on_tls_records(struct conn *c, struct sock *sk, struct thread *t, bool send, u32 end)
 {
 	u64 id = c->k.id;
+	struct tls_socket *s = bpf_map_lookup_elem(&tls_sockets, &id);
 
-	count(STAT_TLS_BYTES, len);
+	if (s && send)
+		s->sent = end;
+	else if (s)
+		s->received = end;
 	if (c->events < TLS_TRIES) { /* of a TLS socket: messages so far */
 		c->events++;
-		struct tls_socket *s = bpf_map_lookup_elem(&tls_sockets, &id);
 		if (s && c->client && !c->k.peer) {
-			struct ends_key key;
-			ends_key(&key, c);
+			u64 key = c->k.key;
 			struct ends *e = bpf_map_lookup_elem(&local_ends, &key);
 			if (e && e->server)
 				set_peer(c, e->server);

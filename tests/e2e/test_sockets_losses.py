@@ -80,8 +80,9 @@ def _entries(capture: Capture, table: str, key: str, value: str) -> tuple[NDArra
 
 def _held(capture: Capture, port: int, pids: list[int]) -> dict[str, int]:
     """How many entries of each table belong to connections at that port, or to those processes."""
-    keys, _ = _entries(capture, "local_ends", "ends_key", "ends")
-    held = {"local_ends": int(np.count_nonzero(keys["server_port"] == port))}
+    keys, _ = _entries(capture, "local_ends", "u64", "ends")
+    there = {int(c["key"]) for c in capture.connections.values() if port in (c["local_port"], c["remote_port"])}
+    held = {"local_ends": int(np.count_nonzero(np.isin(keys["number"], list(there))))}
     if not capture.source.storage:
         _, conns = _entries(capture, "conns_by_sock", "u64", "conn")
         ports = conns["k"]["local_port"], conns["k"]["remote_port"]

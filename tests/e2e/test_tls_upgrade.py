@@ -48,6 +48,7 @@ def test_asyncio_feeds_its_library_and_is_seen_once(capture: Capture) -> None:
     assert paths == ["/a", "/a", "/b", "/b"]
     for end in clients + servers:
         assert end.has(Flag.TLS)
+        assert end.seq_req  # the same at both ends: `ends` has paired them by it
 
 
 def _certificate(folder: Path, owner: str) -> tuple[Path, Path]:
