@@ -26,7 +26,7 @@ static __always_inline int enter(u64 ssl, u64 buffer, u64 moved, bool storage)
 {
 	struct tls_key key = { ssl, bpf_get_current_pid_tgid() >> 32 };
 
-	if (key.tgid == config.agent)
+	if (key.tgid == config.agent || runs_elsewhere())
 		return 0;
 	struct thread *t = this_thread(storage);
 	if (!t)
@@ -129,7 +129,7 @@ static __always_inline int shake(u64 ssl, bool storage)
 enum { SET_TLSEXT_HOSTNAME = 55 }; /* SSL_CTRL_SET_TLSEXT_HOSTNAME of openssl/tls1.h, the same in all versions */
 static __always_inline int enter_control(u64 ssl, u32 command, u64 name, bool storage)
 {
-	if (bpf_get_current_pid_tgid() >> 32 == config.agent)
+	if (bpf_get_current_pid_tgid() >> 32 == config.agent || runs_elsewhere())
 		return 0;
 	struct thread *t = command == SET_TLSEXT_HOSTNAME ? this_thread(storage) : known_thread(storage);
 	if (!t)

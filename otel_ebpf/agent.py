@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from otel_ebpf import heap
 from otel_ebpf.capture.live import CaptureSettings, LiveSource
+from otel_ebpf.capture.namespace import inode_of
 from otel_ebpf.config import Config
 from otel_ebpf.config.otlp import SIGNALS
 from otel_ebpf.control.admin import Admin, Health
@@ -58,6 +59,7 @@ class Agent:
         self.source = LiveSource(
             CaptureSettings(
                 request_timeout_ns=int(config.kernel.request_timeout * 1e9),
+                netns=inode_of(config.filter.network_namespace),
                 rings={
                     "exchanges_head": config.kernel.rings.head,
                     "exchanges_small": config.kernel.rings.small,

@@ -146,6 +146,9 @@ struct thread_struct {
 };
 #define THREAD_POINTER(TASK) BPF_CORE_READ(TASK, thread.uw.tp_value)
 #endif
+struct nsproxy {
+	struct net *net_ns;
+};
 struct task_struct {
 	int pid;
 	int tgid;
@@ -153,6 +156,7 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct thread_struct thread;
 	struct files_struct *files;
+	struct nsproxy *nsproxy;
 	struct task_struct *group_leader;
 	char comm[16];
 };

@@ -71,7 +71,7 @@ static __always_inline int on_state(struct sock *sk, int new, bool storage)
 {
 	struct conn *c;
 
-	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP || is_elsewhere(sk))
 		return 0;
 	if (new == TCP_SYN_SENT) { /* in connect(), so this thread is the one that wants the connection */
 		c = find_conn(sk, storage, true);

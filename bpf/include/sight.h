@@ -224,7 +224,7 @@ static __always_inline struct conn *first_sight(struct sock *sk, bool storage, b
 	u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
 	u16 protocol = BPF_CORE_READ(sk, sk_protocol);
 
-	if (!is_observed(sk, family, protocol))
+	if (!is_observed(sk, family, protocol) || is_elsewhere(sk))
 		return 0;
 	struct conn *c = find_conn(sk, storage, true);
 	if (!c) {

@@ -15,6 +15,7 @@ const volatile struct {
 	u64 timeout_ns;  /* an unanswered one ends after this */
 	u64 announce_ns; /* a connection in use is announced again after this */
 	u32 agent;       /* tgid of the agent: never observed */
+	u32 netns;       /* network namespace that is observed, by its inode number; 0: all of them */
 	u32 storage;     /* 1: sock_*_length hooks and socket/task storage; 0: sys_exit and hash maps */
 } config SEC(".rodata.config") = {};
 
@@ -196,6 +197,19 @@ static __always_inline void count(u32 what, u64 by)
 	u64 *n = bpf_map_lookup_elem(&stats, &what);
 	if (n)
 		*n += by;
+}
+
+/* Not in the network namespace that the agent is confined to. */
+static __always_inline bool is_elsewhere(struct sock *sk)
+{
+	return config.netns && BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum) != config.netns;
+}
+
+static __always_inline bool runs_elsewhere(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return config.netns && BPF_CORE_READ(task, nsproxy, net_ns, ns.inum) != config.netns;
 }
 
 static __always_inline u64 mix64(u64 z) /* splitmix64's finaliser: a bijection */

@@ -47,6 +47,8 @@ class CaptureSettings:
     request_timeout_ns: int = 60 * 10**9
     idle_ns: int = IDLE_NS
     announce_ns: int = 60 * 10**9
+    netns: int = 0
+    """inode number of the one network namespace that is observed; 0: all"""
     rings: Mapping[str, int] = field(default_factory=dict)
     """bytes by ring name, powers of two; what is not named keeps its compiled size"""
 
@@ -126,6 +128,7 @@ class LiveSource:
             "timeout_ns": self.settings.request_timeout_ns,
             "announce_ns": self.settings.announce_ns,
             "agent": os.getpid(),
+            "netns": self.settings.netns,
             "storage": int(self.storage),
         }
         requests.set_constants("config", **constants)

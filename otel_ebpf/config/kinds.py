@@ -61,6 +61,17 @@ class Text(Scalar[str]):
         return text
 
 
+class NetworkNamespace(Scalar[str]):
+    """A network namespace, or none; whether it is there is seen at start."""
+
+    expected = "own, a path such as /run/netns/NAME or /proc/PID/ns/net, or an inode number"
+
+    def parse(self, text: str) -> str:
+        if text != "own" and not text.startswith("/") and not (text.isdecimal() and int(text) < 1 << 32):
+            raise ValueError
+        return text
+
+
 class Choice(Scalar[str]):
     """One of a few words, whatever their case."""
 

@@ -7,7 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from otel_ebpf.config.keys import Records, group, key
-from otel_ebpf.config.kinds import Address, Choice, Duration, Flag, KeyValues, Listing, Pairs, Size, Text, Whole
+from otel_ebpf.config.kinds import (
+    Address,
+    Choice,
+    Duration,
+    Flag,
+    KeyValues,
+    Listing,
+    NetworkNamespace,
+    Pairs,
+    Size,
+    Text,
+    Whole,
+)
 from otel_ebpf.config.otlp import SIGNALS, Otlp
 from otel_ebpf.config.rules import Match, PeerAlias, ServiceRule
 from otel_ebpf.tracing.sampling import NAMES as SAMPLERS
@@ -82,6 +94,11 @@ class FilterKeys:
 
     include: tuple[Match, ...] = key(Records(Match), (), "if given: only what fits one of these")
     exclude: tuple[Match, ...] = key(Records(Match), (), "never what fits one of these")
+    network_namespace: str | None = key(
+        NetworkNamespace(),
+        None,
+        "if given: only sockets of this network namespace; what is beyond counts as another host",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
-"""The key of a TCP connection: the same at both ends, whatever happens to addresses on the way, and whenever it is first
-seen; and that two ends whose addresses do not fit find each other by it."""
+"""The key of a TCP connection: the same at both ends, whatever happens to addresses on the way, and whenever it is
+first seen; ends whose addresses do not fit find each other by it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_ipv6(capture: Capture) -> None:
     _assert_one_key(*capture.ends(converse(answering(3, b"answer"), asking(b"ask", 6), socket.AF_INET6).port, 1))
 
 
-def _across(capture: Capture, hosts: TwoHosts, port: int, times: int) -> tuple[list[Seen], list[Seen]]:
+def _across(capture: Capture, hosts: TwoHosts, port: int, times: int, ends: int = 2) -> tuple[list[Seen], list[Seen]]:
     """A conversation through the router; the exchanges at both ends, those of the client's first."""
     ready = Gate()
 
@@ -67,7 +67,7 @@ def _across(capture: Capture, hosts: TwoHosts, port: int, times: int) -> tuple[l
     second = Process(hosts.client.inside(ask))
     second.end()
     first.end()
-    found = capture.wait(lambda: [*capture.at(port), *capture.at(port + SHIFT)], 2 * times)
+    found = capture.wait(lambda: [*capture.at(port), *capture.at(port + SHIFT)], ends * times)
     return [seen for seen in found if not seen.is_server], [seen for seen in found if seen.is_server]
 
 
@@ -167,3 +167,16 @@ def test_an_end_that_is_first_seen_when_the_other_has_shut_down(storage: bool) -
             _assert_one_key(clients, servers)
         for process in processes:
             process.end()
+
+
+@pytest.mark.parametrize("storage", [True, False])
+def test_an_agent_that_is_confined_to_a_namespace_sees_its_end_only(hosts: TwoHosts, storage: bool) -> None:
+    """And counts the other one as being on another host: nothing there is known, or joined."""
+    settings = CaptureSettings(netns=hosts.server.path.stat().st_ino)
+    with watching(storage=storage, settings=settings) as capture:
+        capture.begin()
+        found = _across(capture, hosts, PORTS[1], 3, ends=1)
+    assert found[0] == []
+    assert {int(seen.connection["peer"]) for seen in found[1]} == {0}
+    assert 0 not in _keys(*found[1])
+    assert all(not seen.has(Flag.PEER) for seen in found[1])

@@ -80,6 +80,7 @@ def _entries(capture: Capture, table: str, key: str, value: str) -> tuple[NDArra
 
 def _held(capture: Capture, port: int, pids: list[int]) -> dict[str, int]:
     """How many entries of each table belong to connections at that port, or to those processes."""
+    capture.poll()
     keys, _ = _entries(capture, "local_ends", "u64", "ends")
     there = {int(c["key"]) for c in capture.connections.values() if port in (c["local_port"], c["remote_port"])}
     held = {"local_ends": int(np.count_nonzero(np.isin(keys["number"], list(there))))}
