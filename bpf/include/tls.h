@@ -19,7 +19,7 @@ struct tls_socket {
 	struct connection k;
 	struct tls_key bound; /* to this library connection; ssl 0: not yet */
 	u32 n;                /* exchanges in plain text before */
-	u32 sent;             /* sequence number behind the last byte that was written, and that was read; 0: not known */
+	u32 sent;             /* sequence number behind the last byte that was written, read; 0: not known */
 	u32 received;
 	u8 client;
 	u8 epoll;
