@@ -102,10 +102,9 @@ static __always_inline int leave(long returned, bool send, bool ex, bool storage
 	u8 before = tls->c.phase;
 	if (before != REQUEST)
 		follow_socket(&tls->c);
-	if (!storage)
-		t->unit = look_up_unit(t, tls->c.k.id, send, tls->c.client, false);
+	meet_unit(t, &tls->c, send, storage);
 	on_message(&tls->c, &tls->p, t, &m, storage);
-	if (!storage && !send)
+	if (!send)
 		begin_segment(t);
 	if (before == REQUEST && tls->c.phase == RESPONSE)
 		place_exchange(&tls->c);

@@ -123,6 +123,7 @@ class Flag(IntFlag):
     MANY = 1 << 15
     MIDSTREAM = 1 << 16
     ANSWERING = 1 << 17
+    BORN = 1 << 18
 
 
 class Unit(IntEnum):
@@ -152,17 +153,13 @@ class Link(IntEnum):
     """The sending thread had exactly this one request open."""
     UNIT = 7
     """The unit of execution (goroutine, CPython context, …) that sent it, or its ancestor, wrote the response."""
-    BIRTH = 8
-    """The connection was opened while this request was being handled."""
     ASYNC_ID = 9
     """Node: the asynchronous resource was made while this request was being handled."""
     TURN = 10
     """Event loop: sent in the turn that began with this request, or with the response of a call for it."""
     ORDER = 11
     """Event loop: calls go out in the order in which requests came in."""
-    ONLY = 12
-    """No other request of the process was being handled."""
-    STATISTICS = 13
+    STATISTICS = 12
     """By the distributions of delays, calibrated on links that were certain."""
     SKYWALKING = 32
     DATADOG = 33
@@ -215,6 +212,8 @@ class Spans:
     seq: NDArray[np.uint32]
     """(n,) TCP sequence number of the message's first byte: with `pair` the key that joins both ends"""
     start: NDArray[np.uint64]
+    wanted: NDArray[np.uint64]
+    """(n,) when the process began to want it: the connect of a connection of which it is the first, else `start`"""
     end: NDArray[np.uint64]
     """(n,) last byte of the response (request's last byte or the time of the close if unanswered)"""
     first_byte: NDArray[np.uint64]

@@ -166,7 +166,7 @@ class Pipeline:
             self.endpoints.learn(drain.server_names, now)
         self.resources.update(drain.processes)
         if len(drain.processes):
-            self.assembler.processes.forget(drain.processes["tgid"])
+            self.assembler.forget(drain.processes["tgid"])
         if len(drain.connections):
             served = (drain.connections["flags"] & np.uint32(CONNECTION_SERVER)) != 0
             self.assembler.processes.serves(drain.connections["tgid"][served])
@@ -258,6 +258,8 @@ class Pipeline:
         spans.endpoint = self.endpoints.ids(rows, spans.kind)
         spans.peer_port = self.endpoints.ports(rows)
         self.trust.apply(spans, self.connections.table, rows)
+        born = ((spans.flags & np.uint32(Flag.BORN)) != 0).nonzero()[0]
+        spans.wanted[born] = self.connections.table["t_open"][rows[born]]
         last = (spans.flags & np.uint32(Flag.LAST)) != 0
         if self.filter.selective:
             kept = self.filter.mask(spans.tgid, spans.resource, self._server_ports(spans, rows), self.resource_table)

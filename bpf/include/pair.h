@@ -92,8 +92,7 @@ static __always_inline void end_exchange(struct conn *c, struct payload *p, u64 
 	c->phase = IDLE;
 }
 
-static __always_inline void begin_request(struct conn *c, struct payload *p, struct thread *t, const struct message *m,
-					  bool modern)
+static __always_inline void begin_request(struct conn *c, struct payload *p, struct thread *t, const struct message *m)
 {
 	struct exchange *x = &c->x;
 
@@ -123,10 +122,14 @@ static __always_inline void begin_request(struct conn *c, struct payload *p, str
 		__builtin_memset(p->request, 0, REQUEST_SMALL);
 	if (!t)
 		return;
-	x->unit_req = unit_now(t, c->k.id, m->send, c->client, modern);
+	x->unit_req = t->unit;
 	if (c->client) {
 		x->cause = only_request(t, &x->flags);
-		x->after = x->n || !(c->k.flags & CONNECTION_BORN) ? t->received : c->k.birth_after;
+		x->after = t->received;
+		if (!x->n && c->k.flags & CONNECTION_BORN) {
+			x->after = c->k.birth_after;
+			x->flags |= EXCHANGE_BORN;
+		}
 		if (c->epoll)
 			x->flags |= EXCHANGE_EPOLL;
 	} else if (!c->paired) { /* a word between relatives (nginx's master to its workers) is seldom answered */
@@ -156,8 +159,7 @@ static __always_inline void extend_request(struct conn *c, struct payload *p, st
 		c->events = t->events;
 }
 
-static __always_inline void begin_response(struct conn *c, struct payload *p, struct thread *t, const struct message *m,
-					   bool modern)
+static __always_inline void begin_response(struct conn *c, struct payload *p, struct thread *t, const struct message *m)
 {
 	struct exchange *x = &c->x;
 	u32 tid = (u32)m->task;
@@ -170,7 +172,7 @@ static __always_inline void begin_response(struct conn *c, struct payload *p, st
 		__builtin_memset(p->response, 0, RESPONSE_SMALL);
 	if (!t)
 		return;
-	x->unit_rsp = unit_now(t, c->k.id, m->send, c->client, modern);
+	x->unit_rsp = t->unit;
 	if (!c->client)
 		x->after = t->received;
 	if (c->client) {
@@ -281,7 +283,7 @@ static __always_inline void on_message_here(struct conn *c, struct payload *p, s
 				end_exchange(c, p, m->now, 0, modern);
 				if (t) /* it may have had no answer */
 					close_request(t, c->x.span_id);
-				begin_request(c, p, t, m, modern);
+				begin_request(c, p, t, m);
 			} else if (noted_late(c)) {
 				take_back_response(c);
 			} else {
@@ -292,7 +294,7 @@ static __always_inline void on_message_here(struct conn *c, struct payload *p, s
 		}
 		extend_request(c, p, t, m, modern);
 		if (t && !m->send)
-			received(t, c->x.span_id, modern);
+			t->received = c->x.span_id;
 		if (!c->head && p) {
 			if (is_tls(p->request))
 				return encrypted(c, t);
@@ -309,11 +311,11 @@ static __always_inline void on_message_here(struct conn *c, struct payload *p, s
 	if (c->phase == REQUEST) {
 		if (c->head && !skip_noted(c, m))
 			return;
-		begin_response(c, p, t, m, modern);
+		begin_response(c, p, t, m);
 	}
 	extend_response(c, p, t, m, modern);
 	if (t && !m->send)
-		received(t, c->x.span_id, modern);
+		t->received = c->x.span_id;
 	if (c->head || !p)
 		return;
 	if (is_tls(p->response))
@@ -326,17 +328,20 @@ static __always_inline void on_message_here(struct conn *c, struct payload *p, s
 }
 
 enum { ROUND_NS = 50000000 }; /* the sweep takes less, and comes again after more */
+#define SLOW_NS 3000000000ull
 static __always_inline void keep_open(u32 tgid, u64 since, u64 now)
 {
-	struct open_since fresh = { since, now };
+	struct open_since fresh = { since, now - since < SLOW_NS ? since : ~0ull, now };
 	struct open_since *o = bpf_map_lookup_elem(&requests_open, &tgid);
 
-	if (!o) {
+	if (!o || now - o->seen > ROUND_NS) {
 		bpf_map_update_elem(&requests_open, &tgid, &fresh, BPF_ANY);
 		return;
 	}
-	if (since < o->t || now - o->seen > ROUND_NS)
+	if (since < o->t)
 		o->t = since;
+	if (fresh.recent < o->recent)
+		o->recent = fresh.recent;
 	o->seen = now;
 }
 

@@ -31,6 +31,7 @@ enum exchange_flags {
 	EXCHANGE_MANY = 1 << 15,      /* the sending thread had several requests open: `cause` is 0 */
 	EXCHANGE_MIDSTREAM = 1 << 16, /* the connection was there before it was first seen */
 	EXCHANGE_ANSWERING = 1 << 17, /* the request in `cause` was being answered already when this one was sent */
+	EXCHANGE_BORN = 1 << 18,      /* client: the first on a connection whose connect() was seen */
 };
 
 /* One request and its response, as one end of a connection saw them. Times: CLOCK_MONOTONIC ns; 0 = did not happen. */

@@ -87,15 +87,6 @@ static __noinline int on_stream_apart(struct conn *c, struct sock *sk, struct th
 	return 0;
 }
 
-static __always_inline void on_stream_units(struct conn *c, struct sock *sk, struct thread *t, struct message *m)
-{
-	if (t)
-		t->unit = look_up_unit(t, c->k.id, m->send, c->client, false);
-	on_stream_apart(c, sk, t, m);
-	if (t && !m->send)
-		begin_segment(t);
-}
-
 static __noinline int on_datagram_apart(struct conn *c, struct sock *sk, struct thread *t, struct message *m)
 {
 	return on_datagram(c, sk, t, m);
@@ -168,10 +159,14 @@ static __always_inline int on_socket(struct sock *sk, struct message *m, bool st
 	if (exported && t)
 		export_message(c, t, m);
 	if (!c->tls) {
+		if (t)
+			meet_unit(t, c, send, storage);
 		if (storage)
 			on_stream(c, sk, t, m, true);
 		else
-			on_stream_units(c, sk, t, m);
+			on_stream_apart(c, sk, t, m);
+		if (t && !send)
+			begin_segment(t);
 		if (!c->tls)
 			return 0;
 		c->events = 0;

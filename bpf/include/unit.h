@@ -57,8 +57,9 @@ struct {
 
 /* Since when a request of a process is open: the sweep writes it, user space waits for as long with judging calls. */
 struct open_since {
-	u64 t;    /* the oldest of them */
-	u64 seen; /* when the sweep was here last */
+	u64 t;      /* the oldest of them */
+	u64 recent; /* the oldest that is not slow (SLOW_NS); ~0: none */
+	u64 seen;   /* when the sweep was here last */
 };
 TABLE(requests_open, u32, struct open_since, 8192);
 
@@ -153,22 +154,20 @@ static __always_inline u64 look_up_unit(struct thread *t, u64 conn, bool send, b
 	return unit_of(conn, *(volatile u64 *)&t->regs, send, client);
 }
 
-/* Without sock_*_length the stack is too short for that where it is needed: there it was looked up before the message. */
-static __always_inline u64 unit_now(struct thread *t, u64 conn, bool send, bool client, bool modern)
+/* Which unit moves the message in hand: looked up before anything is done with it, as the stack is too short for that
+ * where it is needed; only for the first bytes of a request or response. */
+static __always_inline void meet_unit(struct thread *t, const struct conn *c, bool send, bool modern)
 {
-	return modern ? look_up_unit(t, conn, send, client, true) : t->unit;
+	bool of_request = send == (c->client != 0);
+
+	t->unit = 0;
+	if (of_request ? c->phase != REQUEST : c->phase == REQUEST)
+		t->unit = look_up_unit(t, c->k.id, send, c->client, modern);
 }
 
+/* The thread received bytes: what it does next may be for that. */
 static __always_inline void begin_segment(struct thread *t)
 {
 	if (runtime_of(t) == RUNTIME_NODE)
 		segment_after(t->received);
-}
-
-/* The thread received bytes of the exchange `span`: what it does next may be for that. */
-static __always_inline void received(struct thread *t, u64 span, bool modern)
-{
-	t->received = span;
-	if (modern)
-		begin_segment(t);
 }

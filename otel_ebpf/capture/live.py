@@ -40,6 +40,9 @@ _TELLING = ("connections", "processes", "server_names", "lineages", "segments", 
 """Rings of what concerns exchanges: read after them."""
 
 
+_NO_PIDS = np.zeros(0, np.uint32)
+
+
 @dataclass(frozen=True, slots=True)
 class CaptureSettings:
     """What of the configuration concerns the kernel side."""
@@ -59,7 +62,7 @@ class Drain:
 
     server_names, lineages, segments, exports: records of these structs (`struct export_chunk`); None: the source has
     none.
-    open_since: CLOCK_MONOTONIC ns of the oldest request that is still open, by process, as of `swept`.
+    open_since: processes that had an open request at `swept`, (n,) ids and (n,) records of `struct open_since`.
     swept: CLOCK_MONOTONIC ns; every exchange whose connection had been idle for IDLE_NS by then has been handed over.
     """
 
@@ -71,7 +74,7 @@ class Drain:
     lineages: NDArray[np.void] | None = None
     segments: NDArray[np.void] | None = None
     exports: NDArray[np.void] | None = None
-    open_since: dict[int, int] = field(default_factory=dict)
+    open_since: tuple[NDArray[np.uint32], NDArray[np.void] | None] = (_NO_PIDS, None)
 
     def __bool__(self) -> bool:
         """Whether there was anything."""
@@ -112,7 +115,7 @@ class LiveSource:
         self._swept = 0
         self._tidied = 0
         self._queried = 0
-        self._open_since: dict[int, int] = {}
+        self._open_since: tuple[NDArray[np.uint32], NDArray[np.void] | None] = (_NO_PIDS, None)
         self._sweep: Iterator | None = None
         self._sweep_ends: Iterator | None = None
 
@@ -181,7 +184,7 @@ class LiveSource:
                     self.tls.sweep()
                 self._open_since = self._read_open(now)
             elif not _in_progress(counted):
-                self._open_since = {}
+                self._open_since = (_NO_PIDS, None)
             if self._sweep_ends and tidy:
                 self._tidied = now
                 self._sweep_ends.run()
@@ -255,12 +258,12 @@ class LiveSource:
         if len(announced):
             self.runtimes.meet(np.unique(announced["tgid"]).tolist())
 
-    def _read_open(self, now: int) -> dict[int, int]:
-        """By process, since when its oldest request is open that the sweep at `now` has met."""
+    def _read_open(self, now: int) -> tuple[NDArray[np.uint32], NDArray[np.void]]:
+        """Of the processes whose open requests the sweep at `now` has met."""
         requests_open, btf = self.object.maps["requests_open"], self.object.btf
         pids, since = requests_open.entries(np.dtype("<u4"), btf.dtype("open_since"))
         met = since["seen"] >= np.uint64(now)
-        return dict(zip(pids[met].tolist(), since["t"][met].tolist(), strict=True))
+        return pids[met], since[met]
 
     def _attach_when_needed(self) -> None:
         """Bytes were received without a call of the socket's: see on_space_adjust."""

@@ -49,11 +49,9 @@ _LINKS: dict[int, str] = {
     Link.THREAD_RESPONSE: "resp",
     Link.THREAD_ALONE: "alone",
     Link.UNIT: "unit",
-    Link.BIRTH: "birth",
     Link.ASYNC_ID: "async",
     Link.TURN: "turn",
     Link.ORDER: "order",
-    Link.ONLY: "only",
     Link.STATISTICS: "stat",
 }
 """`Link` in at most five columns."""

@@ -21,7 +21,7 @@ _AS_RECORDED = (
     *((name, name) for name in ("span_id", "conn", "flags", "tgid", "cause", "after")),
     *((name, name) for name in ("tid_req", "tid_rsp", "unit_req", "unit_rsp")),
     *((name, name) for name in ("req_bytes", "rsp_bytes")),
-    *(("seq", "seq_req"), ("start", "t_req"), ("end", "t_rsp_end"), ("first_byte", "t_rsp")),
+    *(("seq", "seq_req"), ("start", "t_req"), ("wanted", "t_req"), ("end", "t_rsp_end"), ("first_byte", "t_rsp")),
 )
 """Columns of the spans, and where a record has them."""
 

@@ -17,7 +17,7 @@ Rows of a process that never receives requests (curl, cron jobs) pass through at
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,20 +83,29 @@ class Assembler:
         self._memory = Memory()
         self._lineage = Lineage()
         self._openings = Openings(lag_ns + 2 * SKEW_NS)
-        self._rungs = ladder(self._lineage)
+        self._rungs = ladder(self._lineage, self._openings)
         self._threads_known_since = 0
-        self._informed = False
         self.confidence: NDArray[np.float32] = np.ones(0, np.float32)
         """(n,) of the links of the rows that were returned last"""
         self.mates: Rows = np.zeros(0, np.intp)
         """(n,) for each of these, which other one is the other end of its exchange; NOWHERE: none of them"""
 
-    def hear(self, lineages: NDArray[np.void] | None, open_since: Mapping[int, int], now: int) -> None:
+    def hear(
+        self,
+        lineages: NDArray[np.void] | None,
+        open_since: tuple[NDArray[np.uint32], NDArray[np.void] | None],
+        now: int,
+    ) -> None:
         """What the kernel side told besides rows, before these are fed: see `Lineage.tell` and `Openings.swept`."""
         if lineages is not None:
             self._lineage.tell(lineages)
-        self._openings.swept(now, open_since)
-        self._informed = True
+        self._openings.swept(now, *open_since)
+
+    def forget(self, tgid: NDArray[np.uint32]) -> None:
+        """These processes ended, or became another program."""
+        self.processes.forget(tgid)
+        for rung in self._rungs:
+            rung.forget(tgid)
 
     def feed(self, spans: Spans, now: int, waits: NDArray[np.uint64] | None = None) -> Spans:
         """New rows in, decided rows out. waits: (n,) ns for which an amendment of the row (Flag.PARTIAL) is awaited.
@@ -111,7 +120,7 @@ class Assembler:
             self._threads_known_since = now
         if len(spans):
             awaited = np.zeros(len(spans), np.uint64) if waits is None else waits
-            patience = NAMED_NS if self._informed else self._hold
+            patience = NAMED_NS if self._openings.informed else self._hold
             rows = arrive(pool, spans, awaited, self.processes, self._lag, self._hold, np.uint64(patience))
             if self._trust is not None:
                 pool.spans.remote_link[rows[~self._trust(spans)]] = NO_LINK
@@ -212,7 +221,8 @@ class Assembler:
         fresh_requests = fresh_requests[(self.processes.traits(spans.tgid[fresh_requests]) & CALLS) != 0]
         if not len(rows) and not len(fresh_requests):
             return
-        waiting = self._openings.waiting(spans.tgid[rows], spans.start[rows], int(time))
+        self._openings.settle(int(time))
+        waiting = self._openings.waiting(spans.tgid[rows], spans.start[rows])
         calls, requests = calls_of(pool, rows, self.processes, waiting), requests_of(pool, fresh_requests, fresh=True)
         wanted = [self._late(rows), *(rung.wants(calls, requests) for rung in self._rungs)]
         requests, gone = with_wanted(requests, np.concatenate(wanted), pool, self._memory)

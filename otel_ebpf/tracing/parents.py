@@ -53,7 +53,7 @@ def decide(rungs: Sequence[Rung], calls: Calls, requests: Requests) -> Verdict:
         first = sure & (verdict.request == NONE)
         verdict.conflict |= sure & ~first & (said.request != verdict.request)
         verdict.request[first] = said.request[first]
-        verdict.link[first] = rung.link
+        verdict.link[first] = rung.link if said.link is None else said.link[first]
         verdict.confidence[first] = said.confidence[first]
     verdict.request[verdict.conflict] = NONE
     verdict.link[verdict.conflict] = Link.NONE

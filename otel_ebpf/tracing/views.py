@@ -19,6 +19,8 @@ from otel_ebpf.tracing.rungs.base import NONE, find
 _NOBODY = Released.empty()
 _KIND = np.uint64(56)
 GOROUTINE, OPAQUE = np.uint64(Unit.GOROUTINE), np.uint64(Unit.OPAQUE)
+_IDLE = np.uint64(Unit.ASYNC << 56)
+"""Node in a microtask: its ids are 0."""
 _TELLING = np.zeros(256, np.bool_)
 _TELLING[[Unit.GOROUTINE, Unit.CONTEXT, Unit.GREENLET, Unit.VIRTUAL]] = True
 """Kinds of units that answer the requests that they handle."""
@@ -43,12 +45,18 @@ def calls_of(pool: Pool, rows: Rows, processes: Processes, waiting: NDArray[np.b
     tgid, unit = spans.tgid[rows], spans.unit_req[rows]
     return Calls(
         row=rows,
+        span_id=spans.span_id[rows],
+        conn=spans.conn[rows],
         tgid=tgid,
         thread=pool.thread[rows],
         waiter=pool.waiter[rows],
         unit=_units(tgid, _sender(unit, spans.unit_rsp[rows])),
+        looping=(unit == 0) | (unit == _IDLE),
         threaded=unit == 0,
+        wanted=spans.wanted[rows],
         start=spans.start[rows],
+        first_byte=spans.first_byte[rows],
+        after=spans.after[rows],
         end=spans.end[rows],
         flags=spans.flags[rows],
         waiting=waiting,
@@ -97,6 +105,7 @@ def requests_of(pool: Pool, rows: Rows, fresh: bool) -> Requests:
         start=spans.start[rows],
         first_byte=spans.first_byte[rows],
         end=spans.end[rows],
+        after=spans.after[rows],
         single=pool.count[rows] == 1,
         remote_trace=_contexts(spans, rows),
         remote_parent=spans.remote_parent[rows],
@@ -144,6 +153,7 @@ def _released(gone: Released) -> Requests:
         start=gone.start,
         first_byte=gone.first_byte,
         end=gone.end,
+        after=none,
         single=gone.count == 1,
         remote_trace=np.stack([none, none], axis=1),
         remote_parent=none,

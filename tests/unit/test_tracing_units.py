@@ -13,6 +13,8 @@ from otel_ebpf.tracing.openings import Openings
 from tests.unit.tracing_world import MS, Host, Process, Row, spans
 
 LINEAGE = Btf.of_object(object_path("requests")).dtype("lineage")
+OPEN = Btf.of_object(object_path("requests")).dtype("open_since")
+NONE_OPEN = (np.zeros(0, np.uint32), None)
 LATE = 10_000 * MS
 
 
@@ -53,11 +55,11 @@ class Site:
     def parents(self, *births: tuple[int, int, float]) -> dict[int, int]:
         """Call → the span id of its parent, 0: undecided."""
         assembler = Assembler()
-        assembler.hear(told(self.process, *births), {}, 0)
+        assembler.hear(told(self.process, *births), NONE_OPEN, 0)
         assembler.feed(spans(self.rows), 1)
         given = []
         for now in (LATE, LATE + 5000 * MS):
-            assembler.hear(None, {}, now)
+            assembler.hear(None, NONE_OPEN, now)
             given.append(assembler.feed(spans([]), now))
         given.append(assembler.flush())
         found = {}
@@ -158,11 +160,19 @@ def test_what_was_told_later_holds_and_the_oldest_is_forgotten() -> None:
 def test_a_call_waits_while_an_older_request_of_its_process_is_open() -> None:
     openings = Openings(settle_ns=200)
     pids, start = np.array([1, 1, 2], np.uint32), np.array([50, 5, 50], np.uint64)
-    assert openings.waiting(pids, start, 1000).all()  # nobody has told anything
-    openings.swept(100, {1: 10})
-    assert openings.waiting(pids, start, 299).all()
-    assert openings.waiting(pids, start, 300).tolist() == [True, False, False]
-    assert openings.waiting(pids, np.array([100, 100, 100], np.uint64), 300).all()  # sent after that sweep
-    openings.swept(200, {})
-    assert openings.waiting(pids, start, 399).tolist() == [True, False, False]
-    assert not openings.waiting(pids, start, 400).any()
+
+    def waiting(now: int) -> list[bool]:
+        openings.settle(now)
+        return [bool(waits) for waits in openings.waiting(pids, start)]
+
+    assert waiting(1000) == [True, True, True]  # nobody has told anything
+    open_since = np.zeros(1, OPEN)
+    open_since["t"], open_since["recent"] = 10, 60
+    openings.swept(100, np.array([1], np.uint32), open_since)
+    assert waiting(299) == [True, True, True]
+    assert waiting(300) == [True, False, False]
+    assert openings.waiting_recently(pids, start).tolist() == [False, False, False]
+    assert openings.waiting(pids, np.array([100, 100, 100], np.uint64)).all()  # sent after that sweep
+    openings.swept(200, *NONE_OPEN)
+    assert waiting(399) == [True, False, False]
+    assert waiting(400) == [False, False, False]

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from otel_ebpf.tracing.lineage import Lineage
+from otel_ebpf.tracing.openings import Openings
 from otel_ebpf.tracing.rungs.base import Calls, Proposal, Requests, Rung
+from otel_ebpf.tracing.rungs.event_loop import EventLoop
 from otel_ebpf.tracing.rungs.forwarded import Forwarded
 from otel_ebpf.tracing.rungs.thread_alone import ThreadAlone
 from otel_ebpf.tracing.rungs.thread_response import ThreadResponse
 from otel_ebpf.tracing.rungs.unit import Unit
 
-__all__ = ["Calls", "Forwarded", "Proposal", "Requests", "Rung", "ThreadAlone", "ThreadResponse", "Unit", "ladder"]
+__all__ = [
+    "Calls",
+    "EventLoop",
+    "Forwarded",
+    "Proposal",
+    "Requests",
+    "Rung",
+    "ThreadAlone",
+    "ThreadResponse",
+    "Unit",
+    "ladder",
+]
 
 
-def ladder(lineage: Lineage) -> list[Rung]:
+def ladder(lineage: Lineage, openings: Openings) -> list[Rung]:
     """The rungs in the order in which they are believed; each assembler has its own."""
-    return [Forwarded(), Unit(lineage), ThreadResponse(), ThreadAlone()]
+    return [Forwarded(), Unit(lineage), ThreadResponse(), ThreadAlone(), EventLoop(openings)]

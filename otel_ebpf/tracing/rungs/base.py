@@ -25,6 +25,8 @@ class Calls:
     """Client rows whose parent is sought; n columns of equal length, times in monotonic ns."""
 
     row: NDArray[np.intp]
+    span_id: NDArray[np.uint64]
+    conn: NDArray[np.uint64]
     tgid: NDArray[np.uint32]
     thread: NDArray[np.uint64]
     """(n,) key of the thread that sent the call (`keys.unit_keys`)"""
@@ -32,10 +34,17 @@ class Calls:
     """(n,) key of the thread that received its response; 0 if there was none"""
     unit: NDArray[np.uint64]
     """(n,) key of the unit of execution that sent it (`keys.unit_keys`); 0: it is the thread, or not known"""
+    looping: NDArray[np.bool_]
+    """(n,) the thread is the unit of execution, or an event loop whose own ids say nothing of this call"""
     threaded: NDArray[np.bool_]
     """(n,) the thread is the unit of execution"""
+    wanted: NDArray[np.uint64]
+    """(n,) when the process began to want it: the connect of a fresh connection, else `start`"""
     start: NDArray[np.uint64]
+    first_byte: NDArray[np.uint64]
     end: NDArray[np.uint64]
+    after: NDArray[np.uint64]
+    """(n,) span id of the exchange of which the thread had received bytes last before it (before `wanted`); 0: none"""
     flags: NDArray[np.uint32]
     waiting: NDArray[np.bool_]
     """(n,) a request that began before the call may still become known"""
@@ -82,6 +91,8 @@ class Requests:
     start: NDArray[np.uint64]
     first_byte: NDArray[np.uint64]
     end: NDArray[np.uint64]
+    after: NDArray[np.uint64]
+    """(m,) span id of the exchange of which the thread had received bytes last before it answered; 0: none"""
     single: NDArray[np.bool_]
     """(m,) the record is this one request, not several that were pipelined"""
     remote_trace: NDArray[np.uint64]
@@ -98,11 +109,13 @@ class Proposal:
 
     request: (n,) index into Requests, or NONE. confidence: (n,) 0 … 1, of those proposed; 1 = deterministic.
     open: (n,) it may still propose something later; it must not stay open for calls that it can never decide.
+    link: (n,) Link by which each was found; None: the rung's own.
     """
 
     request: NDArray[np.intp]
     confidence: NDArray[np.float32]
     open: NDArray[np.bool_]
+    link: NDArray[np.uint8] | None = None
 
     @staticmethod
     def silent(n: int) -> Proposal:
@@ -121,6 +134,9 @@ class Rung(ABC):
         requests: those that became known since the last pass; `propose` sees the ones that were wanted as well.
         """
         return _NOBODY
+
+    def forget(self, tgid: NDArray[np.uint32]) -> None:  # noqa: B027 - most rungs keep nothing by process
+        """These processes ended, or became another program."""
 
     @abstractmethod
     def propose(self, calls: Calls, requests: Requests) -> Proposal:

@@ -15,11 +15,9 @@ const METHODS = new Map<string, Method>(Object.entries({
   connection: { short: "conn", means: "The parent is the client span at the other end of the same connection, on this host. Certain." },
   "thread-response": { short: "resp", means: "The blocking thread that sent this request also wrote the response of the parent." },
   unit: { short: "unit", means: "The goroutine, Python context, greenlet or virtual thread that sent this request, or the one it was made by, wrote the response of the parent. Certain." },
-  birth: { short: "birth", means: "The connection was opened while the parent was being handled." },
   "async-id": { short: "async", means: "Node made the asynchronous resource that sent this request while it handled the parent. Certain." },
   turn: { short: "turn", means: "The event loop sent this request right after it had received the parent, or a response for it. Used where the process's own responses agree with this rule." },
   order: { short: "order", means: "The event loop sends requests in the order in which it received theirs. Used where the process's own responses agree with this rule." },
-  only: { short: "only", means: "No other request of the process was being handled." },
   statistics: { short: "stat", means: "The delays fit no other request as well; calibrated on links of this service that were certain." },
   "thread-alone": { short: "alone", means: "The thread that sent this request had exactly one request open: the parent. Wrong only if the thread worked for nobody, or for another request." },
 }));

@@ -1,0 +1,94 @@
+"""Rung 4: event loops. A call belongs to what the loop had received last, or to the oldest request that it had not yet
+passed on; which of the two rules a program follows, it shows itself.
+
+Forward, when a call is sent:
+- *turn*: the bytes that the thread had received last before the call (for a fresh connection: before its connect) were
+  a request: it is for that; or the response of another call: it is for the same request as that one.
+- *order*: a thread's calls go out in the order in which its requests came in.
+
+Backward, when a request is answered: the bytes received last before the response was written were the
+response of a call: that call was for this request (for *order*: the responses that a thread writes have the order of
+those that it receives). This covers one call of a request, and is the test of the others: a rule is used for a process
+only while it agrees with it, and where both speak of a call and differ, nobody is believed.
+
+Measured by replay on 82 runs of 12 programs: forward rules alone up to 99.9 % wrong, with the test 0 wrong for nginx,
+Apache, HAProxy, Node's fetch (right/wrong/undecided 100/0/0); a saturated Envoy is left undecided.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from otel_ebpf.model import Link
+from otel_ebpf.tracing.bits import EPOLL
+from otel_ebpf.tracing.loops import AGREES, NOBODY, Loops
+from otel_ebpf.tracing.openings import Openings
+from otel_ebpf.tracing.processes import SERVES
+from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, Rung, find
+
+_TURN, _ORDER = np.uint8(Link.TURN), np.uint8(Link.ORDER)
+
+
+class EventLoop(Rung):
+    """Speaks for calls on polled sockets of processes whose unit of execution is the thread. State: `loops.Loops`."""
+
+    link = Link.TURN
+
+    def __init__(self, openings: Openings) -> None:
+        self._openings = openings
+        self._loops = Loops()
+        self._found = np.zeros(0, np.uint64)
+        self._method = np.zeros(0, np.uint8)
+
+    def wants(self, calls: Calls, requests: Requests) -> NDArray[np.uint64]:
+        mine = (calls.has(EPOLL) & calls.looping & calls.of_process(SERVES)).nonzero()[0]
+        self._found = np.zeros(len(calls), np.uint64)
+        self._method = np.full(len(calls), _TURN)
+        self._loops.learn(calls, mine, requests, self._openings.waiting_recently)
+        self._open = np.zeros(len(calls), np.bool_)
+        self._open[mine] = True
+        self._found[mine], self._method[mine] = self._decide(calls, mine)
+        return self._found
+
+    def propose(self, calls: Calls, requests: Requests) -> Proposal:
+        said = Proposal.silent(len(calls))
+        said.open = self._open
+        found = self._found != 0
+        said.request[found] = find(requests.span_id, self._found[found])
+        said.link = self._method
+        said.open[said.request != NONE] = False
+        return said
+
+    def forget(self, tgid: NDArray[np.uint32]) -> None:
+        self._loops.forget(tgid)
+
+    def _decide(self, calls: Calls, mine: NDArray[np.intp]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+        """(k,) span id of the request of each call of `mine`, 0: not (yet) decided; (k,) by which `Link`."""
+        found, method = np.zeros(len(mine), np.uint64), np.full(len(mine), _TURN)
+        # All requests that it may be for are known then, and with them all that the backward rule can say.
+        settled = (~self._openings.waiting_recently(calls.tgid[mine], calls.wanted[mine])).nonzero()[0]
+        table = self._loops.calls
+        at = find(table.span_id, calls.span_id[mine[settled]])
+        settled, at = settled[at != NONE], at[at != NONE]
+        if not len(at):
+            return found, method
+        tgid, loops = table.tgid[at], self._loops
+        turn = np.where(table.handed_over[at], loops.handed_over.share(tgid), loops.turn.share(tgid))
+        order, backward = loops.order.share(tgid), loops.feasible.share(tgid) >= AGREES
+        in_order = (order >= AGREES) & (order > turn)
+        in_turn = (turn >= AGREES) & ~in_order
+        said = np.where(in_order, table.order[at], np.where(in_turn, table.turn[at], NOBODY))
+        # In a program that keeps the order the last thing received says nothing, and the other way round.
+        check = np.where(in_order, table.retro_order[at], np.where(backward, table.retro[at], NOBODY))
+        agree = (said == NOBODY) | (check == NOBODY) | (said == check)
+        found[settled] = np.where(agree, np.where(said == NOBODY, check, said), NOBODY)
+        method[settled] = np.where(in_order, _ORDER, _TURN)
+        return self._possible(calls, mine, found), method
+
+    def _possible(self, calls: Calls, mine: NDArray[np.intp], found: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Nothing is for a request that had been answered, or had not come, when the call was sent."""
+        requests, start = self._loops.requests, calls.start[mine]
+        at = find(requests.span_id, found)
+        possible = (at != NONE) & (requests.start[at] <= start) & (calls.wanted[mine] <= requests.first_byte[at])
+        return np.where(possible, found, NOBODY)
