@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from tests.fidelity.harness import Outcome
+from tests.fidelity.score import Score
 
 HEADER = ("row", "order", "calls", "done", "right %", "wrong", "links", "open", "joined", "servers", "clients", "twice")
 
@@ -64,5 +64,5 @@ def plain(outcome: Outcome) -> dict[str, object]:
         "wrong": outcome.wrong,
         "duplicates": outcome.duplicates,
         "error": outcome.error,
-        "hops": [asdict(one) for one in outcome.scores],
+        "hops": [{name: value for name in Score.__slots__ if (value := getattr(one, name))} for one in outcome.scores],
     }
