@@ -1,4 +1,4 @@
-"""The `otel-ebpf` command: run, view, query, tap, demo, doctor, config.
+"""The `otel-ebpf` command: run, view, query, infer, tap, demo, doctor, config.
 
 Starts fast: what a command needs is imported by that command. Exit codes: 0 fine, 1 cannot run, 2 wrong usage or
 configuration; a user gets one line on stderr, never a traceback (unless `--debug` asks for it).
@@ -107,6 +107,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_view(command("view", _view, "receive OTLP, keep it, and show it as a page", keys=False))
     add_query(command("query", _query, "ask a viewer: services, traces, a trace, …", keys=False))
+    from otel_ebpf.infer.options import add_arguments as add_infer
+
+    add_infer(
+        command("infer", _infer, "spans without parents in, spans with parents out, from times alone", keys=False)
+    )
     tap = command("tap", _tap, "the live lines alone", keys=True)
     tap.add_argument("filter", nargs="?", default="", metavar="FILTER", help="e.g. 'service=shop duration>100ms'")
     tap.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -181,6 +186,12 @@ def _query(options: argparse.Namespace) -> int:
     from otel_ebpf.viewer import query
 
     return query.main(options)
+
+
+def _infer(options: argparse.Namespace) -> int:
+    from otel_ebpf.infer import main as infer
+
+    return infer.main(options)
 
 
 def _tap(options: argparse.Namespace) -> int:

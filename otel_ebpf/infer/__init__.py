@@ -1,0 +1,1 @@
+"""`otel-ebpf infer`: spans without parents in, spans with parents out."""

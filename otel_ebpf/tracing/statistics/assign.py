@@ -1,0 +1,166 @@
+"""Calls to requests: learn, assign, learn again; then ask of each call how sure that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from otel_ebpf.tracing.statistics.bootstrap import first_guess, order_of_calls
+from otel_ebpf.tracing.statistics.chains import Runs, chains_of, fits
+from otel_ebpf.tracing.statistics.delays import Delays
+from otel_ebpf.tracing.statistics.matching import match, odds_against
+from otel_ebpf.tracing.statistics.moves import CUTS, batch, runs, singles
+from otel_ebpf.tracing.statistics.observed import NONE, Bools, Floats, Ints, Observed
+from otel_ebpf.tracing.statistics.repair import oddness, repair
+
+_SWEEPS = 8
+_SETTLED = 0.0005
+_ROUNDS = 8
+_LOST = 60.0
+"""Cost of a call in no request while the first guess is made: all are placed if they can be."""
+
+
+@dataclass(slots=True)
+class Assignment:
+    """parent: (n,) request of each call, or NONE. confidence: (n,) 0 … 1. candidates: (n,) how many contained it."""
+
+    parent: Ints
+    confidence: Floats
+    candidates: Ints
+    delays: Delays
+
+
+def assign(seen: Observed, delays: Delays | None = None) -> Assignment:
+    """The most likely assignment. delays: what was learned before, of the same kinds; learned on from there."""
+    work = _Work(seen, delays)
+    if delays is None:
+        work.guess()
+    work.place_all()
+    work.better(_SWEEPS)
+    other = work.once_more()
+    return Assignment(work.parent, work.confidence(other), seen.candidates, work.delays)
+
+
+class _Work:
+    def __init__(self, seen: Observed, delays: Delays | None) -> None:
+        self.seen = seen
+        self.delays = delays or Delays(seen.request_kinds, seen.call_kinds)
+        self.parent: Ints = seen.known.copy()
+        self.free: Bools = (seen.known == NONE) & (seen.candidates > 0)
+        self.order = list(range(seen.call_kinds))
+        self._price_of_none()
+
+    def guess(self) -> None:
+        """Delays from nothing but how often one event follows another."""
+        guess, weight = first_guess(self.seen, self.delays)
+        self.delays.learn(guess, weight)
+        self.order = order_of_calls(guess, weight, self.delays)
+
+    def place_all(self) -> None:
+        """All calls that are in no request, each kind by itself, by what leads to it alone."""
+        for kind in self.order:
+            left = (self.free & (self.parent == NONE) & (self.seen.call_kind == kind)).nonzero()[0]
+            for _ in range(_ROUNDS):
+                self.parent[left] = self._place(Runs(left, left), ahead=True)
+                still = left[self.parent[left] == NONE]
+                if not len(still) or len(still) == len(left):
+                    break
+                left = still
+
+    def better(self, sweeps: int) -> None:
+        """Until nothing moves, or the sweeps are done."""
+        for _ in range(sweeps):
+            before = self.parent.copy()
+            self._learn()
+            self._sweep()
+            repair(self.seen, self.delays, self.parent, self.free, self._none)
+            if (self.parent != before).mean() < _SETTLED:
+                break
+        self._learn()
+
+    def once_more(self) -> Ints:
+        """(n,) what is found with what was learned, when all is placed from the beginning; the better one is kept, and
+        the other returned. Where the two differ, one at least stands where single changes do not lead out of."""
+        first: Ints = self.parent.copy()
+        cost = self._cost()
+        self.parent[self.free] = NONE
+        self.place_all()
+        self._sweep()
+        repair(self.seen, self.delays, self.parent, self.free, self._none)
+        if self._cost() < cost:
+            return first
+        second: Ints = self.parent.copy()
+        self.parent[:] = first
+        return second
+
+    def confidence(self, other: Ints) -> Floats:
+        """(n,) 1 / (1 + the odds of all single changes that move the call); less where `other` says otherwise (and a
+        little where it often does for calls of this kind: the two may err alike), and in requests unlike all others."""
+        final = self.parent.copy()
+        alone = np.zeros(len(final))
+        for kind, ordinal in singles(self.seen, final, self.free, self.order):
+            calls = batch(self.seen, final, self.free, kind, ordinal)
+            self.parent[calls] = NONE
+            np.add.at(alone, calls, self._odds(Runs(calls, calls), final[calls]))
+            self.parent[:] = final
+        together = np.zeros(len(final))
+        for cut in CUTS:
+            found, run, member = runs(self.seen, final, self.free, cut)
+            if len(found):
+                self.parent[member] = NONE
+                odds = self._odds(found, final[found.first], np.bincount(run))
+                together[member] = np.maximum(together[member], odds[run])
+                self.parent[:] = final
+        differ = other != final
+        kinds = self.seen.call_kind
+        share = np.bincount(kinds, differ) / np.maximum(np.bincount(kinds), 1)
+        confidence: Floats = 1 / (1 + alone + together + differ + share[kinds] ** 2)
+        odd = oddness(self.seen, final, chains_of(self.seen, self.delays, final).costs(), 75)
+        placed = final != NONE
+        confidence[placed] /= 1 + np.exp(np.clip(odd[final[placed]], 0, 50) - 8)
+        confidence[~placed] = 0
+        confidence[self.seen.known != NONE] = 1
+        return confidence
+
+    def _sweep(self) -> None:
+        seen = self.seen
+        for kind, ordinal in singles(seen, self.parent, self.free, self.order + self.order[-2::-1]):
+            calls = batch(seen, self.parent, self.free, kind, ordinal)
+            if len(calls):
+                self.parent[calls] = NONE
+                self.parent[calls] = self._place(Runs(calls, calls))
+        for cut in CUTS:
+            found, run, member = runs(seen, self.parent, self.free, cut)
+            if len(found):
+                self.parent[member] = NONE
+                self.parent[member] = self._place(found, np.bincount(run))[run]
+
+    def _learn(self) -> None:
+        self.delays.learn(chains_of(self.seen, self.delays, self.parent).steps())
+        self._price_of_none()
+
+    def _price_of_none(self) -> None:
+        """-log of the rate at which calls of each kind happen that belong to no request."""
+        lost = np.bincount(self.seen.call_kind[self.parent == NONE], minlength=self.seen.call_kinds)
+        self._none = -np.log((lost + 0.5) / self.seen.span)
+
+    def _cost(self) -> float:
+        lost = self.seen.call_kind[self.free & (self.parent == NONE)]
+        return float(chains_of(self.seen, self.delays, self.parent).costs().sum() + self._none[lost].sum())
+
+    def _place(self, found: Runs, size: Ints | None = None, ahead: bool = False) -> Ints:
+        run, request, cost, alone = self._prices(found, size, ahead)
+        return match(run, request, cost, alone, len(self.seen.request_start))
+
+    def _odds(self, found: Runs, chosen: Ints, size: Ints | None = None) -> Floats:
+        run, request, cost, alone = self._prices(found, size, False)
+        return odds_against(run, request, cost, alone, len(self.seen.request_start), chosen)
+
+    def _prices(self, found: Runs, size: Ints | None, ahead: bool) -> tuple[Ints, Ints, Floats, Floats]:
+        run, request = self.seen.pairs(found.first)
+        fit = fits(self.seen, found, run, request)
+        run, request = run[fit], request[fit]
+        cost = chains_of(self.seen, self.delays, self.parent).extra(found, run, request, ahead)
+        alone = np.full(len(found), _LOST) if ahead else self._none[self.seen.call_kind[found.first]]
+        return run, request, cost, alone if size is None else alone * size

@@ -1,0 +1,128 @@
+"""Requests as chains of events, and what it costs to put calls into them.
+
+All chains lie in one array, ordered by request and time. What a call (or a run of calls that stay together) changes
+when it is put into a request are the steps at its two ends only: any number of placements is priced at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from otel_ebpf.tracing.statistics.delays import Delays, Steps
+from otel_ebpf.tracing.statistics.observed import NONE, Bools, Floats, Ints, Observed
+
+_ARRIVES, _SENT, _ANSWERED, _LEAVES = range(4)
+"""Order of events at the same time."""
+
+
+@dataclass(slots=True)
+class Runs:
+    """Calls that stay together, u runs: (u,) the call that starts first, and the one that ends last."""
+
+    first: Ints
+    last: Ints
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+class Chains:
+    """The events of `request` (v,), each with the calls `call` (l,) of which call i is in the `of[i]`-th of them.
+
+    The same request may be there more than once, with other calls: as variants of it.
+    """
+
+    def __init__(self, seen: Observed, delays: Delays, request: Ints, of: Ints, call: Ints) -> None:
+        self._seen, self._delays = seen, delays
+        v, n = len(request), len(call)
+        none = np.full(2 * v, NONE)
+        nothing = np.full(n, NONE)
+        every = np.arange(v)
+        kind = seen.call_kind[call]
+        code = seen.code[call]
+        member = np.concatenate([every, every, of, of])
+        time = np.concatenate(
+            [seen.request_start[request], seen.request_end[request], seen.call_start[call], seen.call_end[call]]
+        )
+        rank = np.repeat([_ARRIVES, _LEAVES, _SENT, _ANSWERED], [v, v, n, n])
+        before = np.concatenate(
+            [
+                seen.request_kind[request],
+                np.zeros(v, np.int64),
+                delays.requests + kind,
+                delays.requests + delays.calls + kind,
+            ]
+        )
+        after = np.concatenate([np.zeros(v, np.int64), np.full(v, delays.leaves), kind, np.full(n, delays.comes)])
+        order = np.lexsort((rank, time, member))
+        self._member, self._time, self._rank = member[order], time[order], rank[order]
+        self._before, self._after = before[order], after[order]
+        self._told = np.concatenate([none, nothing, code])[order]
+        self._asked = np.concatenate([none, code, nothing])[order]
+        self._kind = seen.request_kind[request]
+        self._variants = v
+
+    def steps(self) -> Steps:
+        """All of them, in order."""
+        i = (self._rank != _ARRIVES).nonzero()[0]
+        return self._existing(i - 1, i)
+
+    def costs(self) -> Floats:
+        """(v,) of each chain."""
+        of = self._member[self._rank != _ARRIVES]
+        return np.bincount(of, self._delays.cost(self.steps()), minlength=self._variants).astype(np.float64)
+
+    def extra(self, runs: Runs, run: Ints, request: Ints, ahead: bool = False) -> Floats:
+        """(p,) what the chain of request[i] costs more with run[i] in it; inf where a run of several calls would get
+        other events into its middle. ahead: only the step that leads to the run. The i-th chain is request i here."""
+        seen, delays = self._seen, self._delays
+        first, last = runs.first[run], runs.last[run]
+        start, end = seen.call_start[first], seen.call_end[last]
+        key = (self._member * (seen.span + 1) + self._time) * 4 + self._rank
+        begins = np.searchsorted(key, (request * (seen.span + 1) + start) * 4 + _SENT, "right")
+        ends = np.searchsorted(key, (request * (seen.span + 1) + end) * 4 + _ANSWERED, "right")
+        before, kind = begins - 1, self._kind[request]
+        none = np.full(len(run), NONE)
+        sent, answered = delays.requests + seen.call_kind[first], delays.requests + delays.calls + seen.call_kind[last]
+        asked = seen.code[first]
+        to = Steps(
+            kind, self._before[before], seen.call_kind[first], start - self._time[before], self._told[before], asked
+        )
+        cost = delays.cost(to)
+        if ahead:
+            return cost
+        cost -= delays.cost(self._existing(before, begins))
+        gap = self._time[ends] - end
+        cost += delays.cost(Steps(kind, answered, self._after[ends], gap, seen.code[last], self._asked[ends]))
+        comes = np.full(len(run), delays.comes)
+        alone = begins == ends
+        around = (~alone).nonzero()[0]
+        a, b, k = begins[around], ends[around], kind[around]
+        none_around = none[around]
+        gap = self._time[a] - start[around]
+        inner = Steps(k, sent[around], self._after[a], gap, none_around, self._asked[a])
+        gap = end[around] - self._time[b - 1]
+        outer = Steps(k, self._before[b - 1], comes[around], gap, self._told[b - 1], none_around)
+        cost[around] += delays.cost(inner) - delays.cost(self._existing(b - 1, b)) + delays.cost(outer)
+        i = alone.nonzero()[0]
+        cost[i] += delays.cost(Steps(kind[i], sent[i], comes[i], end[i] - start[i], none[i], none[i]))
+        cost[around[(first != last)[around]]] = np.inf
+        return cost
+
+    def _existing(self, i: Ints, j: Ints) -> Steps:
+        gap = self._time[j] - self._time[i]
+        return Steps(self._kind[self._member[j]], self._before[i], self._after[j], gap, self._told[i], self._asked[j])
+
+
+def chains_of(seen: Observed, delays: Delays, parent: Ints) -> Chains:
+    """One chain for each request. parent: (n,) request of each call, or NONE."""
+    call: Ints = (parent != NONE).nonzero()[0]
+    return Chains(seen, delays, np.arange(len(seen.request_start)), parent[call], call)
+
+
+def fits(seen: Observed, runs: Runs, run: Ints, request: Ints) -> Bools:
+    """(p,) whether the whole run lies within the request."""
+    inside: Bools = seen.request_end[request] >= seen.call_end[runs.last[run]]
+    return inside
