@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from tests.fidelity import toolchains
 from tests.fidelity.data import postgresql, redis
-from tests.fidelity.row import GOOD, PARALLEL, SEQUENTIAL, Row, program
+from tests.fidelity.row import EXACT, GOOD, PARALLEL, SEQUENTIAL, Row, program
 
 BOTH = (SEQUENTIAL, PARALLEL)
+VERSIONS = ("1.18.10", "1.20.14", "1.21.13", "1.22.12", "1.23.12", "1.24.11", "1.25.5", "1.27.3")
+
+
+def _of(version: str, *arguments: str, name: str = "", what: str, target: float = EXACT) -> Row:
+    return Row(
+        f"go{version.rpartition('.')[0]}{name}",
+        runtime=f"Go {version}",
+        what=what,
+        start=program(f"{{cache}}/go{version}/service", *arguments),
+        modes=BOTH,
+        target=target,
+        build=toolchains.go("go", version),
+    )
+
 
 ROWS = (
     Row(
@@ -57,5 +71,10 @@ ROWS = (
         start=redis("{cache}/godata/service", "--style", "redis"),
         modes=BOTH,
         build=toolchains.go("godata"),
+    ),
+    *(_of(version, what="net/http, stripped") for version in VERSIONS),
+    *(
+        _of(version, "--style", "workers", name="-workers", what="worker pool, stripped", target=GOOD)
+        for version in (VERSIONS[0], VERSIONS[-1])
     ),
 )

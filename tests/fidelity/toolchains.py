@@ -46,14 +46,19 @@ def _run(command: Sequence[str], *, cwd: Path, environment: Mapping[str, str] | 
         raise AssertionError(f"{' '.join(command)} (in {cwd}) failed:\n{(done.stdout + done.stderr)[-3000:]}")
 
 
-def go(app: str) -> Build:
-    """Build CACHE/`app`/service from the Go module apps/`app`."""
+def go(app: str, version: str = "") -> Build:
+    """Build CACHE/`app`/service from the Go module apps/`app`.
+
+    version: of Go, like "1.18.10": it is CACHE/`app`VERSION/service then, stripped of symbols and debug information.
+    """
+    chosen = {"GOTOOLCHAIN": f"go{version}"} if version else {}
+    flags = ("-ldflags=-s -w",) if version else ()
 
     def make(home: Path) -> None:
-        command = ["go", "build", "-trimpath", "-o", str(home / "service"), "."]
-        _run(command, cwd=APPS / app, environment={**go_environment(), "CGO_ENABLED": "0"})
+        command = ["go", "build", "-trimpath", *flags, "-o", str(home / "service"), "."]
+        _run(command, cwd=APPS / app, environment={**go_environment(), "CGO_ENABLED": "0", **chosen})
 
-    return _build(app, make, *_sources(app))
+    return _build(f"{app}{version}", make, *_sources(app), *flags, version)
 
 
 def java(app: str, main: str) -> Build:
