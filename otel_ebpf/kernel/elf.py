@@ -14,6 +14,7 @@ from collections.abc import Collection
 _ELF64_LITTLE = b"\x7fELF\x02\x01"
 _LOAD, _DYNSYM, _FUNCTION = 1, 11, 2
 _MOST_SEGMENTS, _MOST_SECTIONS, _MOST_SYMBOLS, _MOST_STRINGS = 256, 1024, 1 << 16, 4 << 20
+_MOST_NAMES = 32 << 20
 _FILE_HEADER = struct.Struct("<32xQQ6xHHHH2x")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
@@ -33,6 +34,44 @@ def functions(path: str, names: Collection[str]) -> dict[str, int]:
             return _functions(file.fileno(), {n.encode(): n for n in names})
     except (OSError, OverflowError, struct.error):
         return {}
+
+
+def mentions(path: str, name: str) -> bool:
+    """Whether a file exports (or wants) a symbol of that name: one of its dynamic strings, of which 32 MiB are read.
+
+    >>> mentions("/usr/bin/node", "uv_run")
+    True
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            descriptor = file.fileno()
+            return any(
+                b"\0" + name.encode() + b"\0" in _strings(descriptor, start, length)
+                for start, length in _string_tables(descriptor)
+            )
+    except (OSError, OverflowError, struct.error):
+        return False
+
+
+def _string_tables(file: int) -> list[tuple[int, int]]:
+    """(offset, length) of the names of dynamic symbols."""
+    header = os.pread(file, 64, 0)
+    if header[:6] != _ELF64_LITTLE:
+        return []
+    _, sections, _, _, section_size, section_count = _FILE_HEADER.unpack(header)
+    if section_size != _SECTION.size:
+        return []
+    headers = list(_SECTION.iter_unpack(_table(file, sections, min(section_count, _MOST_SECTIONS), _SECTION.size)))
+    linked = [h[6] for h in headers if h[1] == _DYNSYM and h[6] < len(headers)]
+    return [(headers[i][4], min(headers[i][5], _MOST_NAMES)) for i in linked[:1]]
+
+
+def _strings(file: int, offset: int, length: int) -> bytes:
+    parts = []
+    while length > 0 and (part := os.pread(file, length, offset)):
+        parts.append(part)
+        offset, length = offset + len(part), length - len(part)
+    return b"".join(parts)
 
 
 def _functions(file: int, wanted: dict[bytes, str]) -> dict[str, int]:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from otel_ebpf.kernel.btf import Btf
+
+Numbers: TypeAlias = Mapping[str, "int | NDArray[np.uint32] | NDArray[np.uint64]"]
 
 
 class Kind(IntEnum):
@@ -40,17 +43,19 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where things lie in one process. numbers: members of `struct NAME_runtime` by name; the rest is 0.
+    """Where things lie in one process. numbers: members of `struct NAME_runtime` by name (an array's
+    first elements); the rest is 0.
 
     version: of the runtime, for reports, e.g. "3.11.7". probes: to attach now. on_need: only when calls of the process
-    stay undecided, as they cost it something.
+    stay undecided, as they cost it something. refresh: seconds until the process is to be looked at again; 0: never.
     """
 
     kind: Kind
     version: str
-    numbers: Mapping[str, int] = field(default_factory=dict)
+    numbers: Numbers = field(default_factory=dict)
     probes: tuple[Probe, ...] = ()
     on_need: tuple[Probe, ...] = ()
+    refresh: float = 0.0
 
     def packed(self, btf: Btf) -> bytes:
         """The value of map `runtimes` (`struct runtime`)."""
@@ -59,7 +64,10 @@ class Layout:
         head["kind"] = self.kind
         own = np.zeros((), btf.dtype(f"{self.kind.name.lower()}_runtime"))
         for name, number in self.numbers.items():
-            own[name] = number
+            if isinstance(number, np.ndarray):
+                own[name][: len(number)] = number
+            else:
+                own[name] = number
         data = head.tobytes() + own.tobytes()
         return data + bytes(whole.itemsize - len(data))
 

@@ -56,6 +56,7 @@ class Runtimes:
         self._objects: dict[Kind, Object | None] = {}
         self._links: dict[tuple[tuple[int, int], int, str, int], Link] = {}
         self._needed: dict[int, Layout] = {}
+        self._told: dict[int, bytes] = {}
         self._due: list[tuple[float, int, int]] = []
         self._queued: set[int] = set()
         self._wake = threading.Condition()
@@ -89,6 +90,7 @@ class Runtimes:
         with self._wake:
             for pid in pids:
                 self.found.pop(pid, None)
+                self._told.pop(pid, None)
                 self._needed.pop(pid, None)
 
     def need(self, pids: Iterable[int]) -> None:
@@ -121,20 +123,25 @@ class Runtimes:
                     return
                 _, pid, looks = heapq.heappop(self._due)
                 self._queued.discard(pid)
-            if self._look(pid) and looks < len(LATER):
+            again = self._look(pid)
+            if again is True:
+                delay, looks = LATER[min(looks, len(LATER) - 1)], looks + 1
+            else:
+                delay, looks = float(again), 0
+            if delay and looks <= len(LATER):
                 with self._wake:
                     if pid not in self._queued:
                         self._queued.add(pid)
-                        heapq.heappush(self._due, (time.monotonic() + LATER[looks], pid, looks + 1))
+                        heapq.heappush(self._due, (time.monotonic() + delay, pid, looks))
 
-    def _look(self, pid: int) -> bool:
-        """Returns whether to look again."""
+    def _look(self, pid: int) -> bool | float:
+        """Returns whether to look again, or after how many seconds."""
         again = False
         for recogniser in self._recognisers:
             said = recogniser.recognise(pid)
             if isinstance(said, Layout):
                 self._tell(pid, said)
-                return False
+                return said.refresh
             if isinstance(said, Refusal):
                 again |= said.again
                 if len(self.refusals) < _REMEMBERED or said.what in self.refusals:
@@ -145,6 +152,8 @@ class Runtimes:
         for probe in layout.probes:
             self._attach(layout.kind, probe)
         value = np.frombuffer(layout.packed(self._kernel.btf), np.uint8).copy()
+        if layout.refresh and self._told.get(pid) == value.tobytes():
+            return
         try:
             self._kernel.maps["runtimes"].update(np.array(pid, np.uint32), value)
         except KernelError as failure:
@@ -153,6 +162,8 @@ class Runtimes:
         self._epoch += 1
         self._kernel.maps["runtimes_epoch"].update(np.array(0, np.uint32), np.array(self._epoch, np.uint32))
         with self._wake:
+            if layout.refresh:
+                self._told[pid] = value.tobytes()
             self.found[pid] = (layout.kind.name.lower(), layout.version)
             if layout.on_need:
                 self._needed[pid] = layout
