@@ -176,7 +176,8 @@ def candidates(words: Words) -> NDArray[np.intp]:
     at = at[(words[at] != 0) & (words[at] % 8 == 0)]
     at = at[words[at + _OFFSET] == 0]
     at = at[(words[at + _COUNT] >= 6) & (words[at + _COUNT] <= 16)]
-    return at[words[at + _NEXT + _OFFSET + 1] % 8 == 0]
+    aligned: NDArray[np.bool_] = words[at + _NEXT + _OFFSET + 1] % 8 == 0
+    return at[aligned]
 
 
 def owner(stack: Words, places: tuple[Place, ...]) -> int | None:
