@@ -9,18 +9,60 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 _ELF64_LITTLE = b"\x7fELF\x02\x01"
-_LOAD, _DYNSYM, _FUNCTION = 1, 11, 2
+_LOAD, _DYNSYM, _OBJECT, _FUNCTION = 1, 11, 1, 2
+_RELA, _RUNS = 4, 1
+_RELATIVE = (8, 1027)
+"""R_X86_64_RELATIVE, R_AARCH64_RELATIVE"""
+_MOST_RELOCATIONS = 1 << 20
+_EXECUTABLE = 2
+"""ET_EXEC: mapped where its addresses say."""
+_PAGE = 4096
 _MOST_SEGMENTS, _MOST_SECTIONS, _MOST_SYMBOLS, _MOST_STRINGS = 256, 1024, 1 << 16, 4 << 20
 _MOST_NAMES = 32 << 20
 _FILE_HEADER = struct.Struct("<32xQQ6xHHHH2x")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
+_RELOCATION = np.dtype([("offset", "<u8"), ("type", "<u4"), ("symbol", "<u4"), ("addend", "<i8")])
 _ENDBR64 = b"\xf3\x0f\x1e\xfa"
 _PUSHES = tuple(bytes([b]) for b in range(0x50, 0x58)) + tuple(bytes([0x41, b]) for b in range(0x50, 0x58))
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What was asked for of one file.
+
+    fixed: it is mapped at its own addresses (ET_EXEC). loads: (address, offset, length) of its segments; code: of the
+    executable ones. relocations: (offset, length) of its tables of them. symbols: those of the names that it exports;
+    name → address.
+    """
+
+    fixed: bool
+    loads: list[tuple[int, int, int]]
+    code: list[tuple[int, int, int]]
+    relocations: list[tuple[int, int]]
+    symbols: dict[str, int]
+
+    def file_offset(self, address: int) -> int | None:
+        """Where an address of the file's own lies in it."""
+        return _file_offset(address, self.loads)
+
+    def code_offset(self, address: int) -> int | None:
+        """The same of an instruction's address."""
+        return _file_offset(address, self.code)
+
+    def address(self, offset: int) -> int | None:
+        """The file's own address of what lies there in it, whole pages of segments included."""
+        for start, at, length in self.loads:
+            if at - at % _PAGE <= offset < at + length:
+                return offset - at + start
+        return None
 
 
 def functions(path: str, names: Collection[str]) -> dict[str, int]:
@@ -31,7 +73,9 @@ def functions(path: str, names: Collection[str]) -> dict[str, int]:
     """
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-            return _functions(file.fileno(), {n.encode(): n for n in names})
+            found = _image(file.fileno(), names, (_FUNCTION,))
+            offsets = {n: found.file_offset(at) for n, at in found.symbols.items()} if found else {}
+            return {n: _probe_point(file.fileno(), at) for n, at in offsets.items() if at is not None}
     except (OSError, OverflowError, struct.error):
         return {}
 
@@ -74,39 +118,99 @@ def _strings(file: int, offset: int, length: int) -> bytes:
     return b"".join(parts)
 
 
-def _functions(file: int, wanted: dict[bytes, str]) -> dict[str, int]:
+def image(path: str, names: Collection[str]) -> Image | None:
+    """Exported functions and variables `names`, and what is needed to find them in a process that maps the file."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            return _image(file.fileno(), names, (_FUNCTION, _OBJECT))
+    except (OSError, OverflowError, struct.error):
+        return None
+
+
+def pointers(path: str, image: Image, addresses: Sequence[int]) -> list[int]:
+    """What the pointers at these addresses of the file's own point to when it is loaded, as its own addresses; 0: to
+    nothing, or to what another file exports."""
+    found = dict.fromkeys(addresses, 0)
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            for address in addresses:
+                at = image.file_offset(address)
+                if at is not None:
+                    found[address] = int.from_bytes(os.pread(file.fileno(), 8, at), "little")
+            for offset, length in image.relocations:
+                count = min(length // _RELOCATION.itemsize, _MOST_RELOCATIONS)
+                data = _table(file.fileno(), offset, count, _RELOCATION.itemsize)
+                table = np.frombuffer(data, _RELOCATION)
+                table = table[np.isin(table["offset"], np.array(addresses, np.uint64))]
+                for entry in table[np.isin(table["type"], _RELATIVE)]:
+                    found[int(entry["offset"])] = int(entry["addend"])
+    except (OSError, OverflowError, ValueError):
+        pass
+    return [found[address] for address in addresses]
+
+
+def text(path: str, image: Image, address: int) -> bytes:
+    """The string at an address of the file's own, up to 63 bytes of it."""
+    at = image.file_offset(address)
+    if at is None:
+        return b""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            return os.pread(file.fileno(), 63, at).partition(b"\0")[0]
+    except (OSError, OverflowError):
+        return b""
+
+
+def probe_point(path: str, offset: int) -> int:
+    """The cheapest place to probe the function that begins at this offset; see `functions`."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            return _probe_point(file.fileno(), offset)
+    except (OSError, OverflowError):
+        return offset
+
+
+def _image(file: int, names: Collection[str], types: Collection[int]) -> Image | None:
     # Read, not mapped: a page that its owner cuts off while we look would be a SIGBUS.
     header = os.pread(file, 64, 0)
     if header[:6] != _ELF64_LITTLE:
-        return {}
+        return None
     segments, sections, segment_size, segment_count, section_size, section_count = _FILE_HEADER.unpack(header)
     if segment_size != _SEGMENT.size or section_size != _SECTION.size:
-        return {}
+        return None
     loads = [
-        (address, offset, length)
-        for kind, _flags, offset, address, _physical, length, _memory, _align in _SEGMENT.iter_unpack(
+        (flags, address, offset, length)
+        for kind, flags, offset, address, _physical, length, _memory, _align in _SEGMENT.iter_unpack(
             _table(file, segments, min(segment_count, _MOST_SEGMENTS), _SEGMENT.size)
         )
         if kind == _LOAD
     ]
+    found = Image(
+        fixed=header[16:18] == _EXECUTABLE.to_bytes(2, "little"),
+        loads=[(address, offset, length) for _flags, address, offset, length in loads],
+        code=[(address, offset, length) for flags, address, offset, length in loads if flags & _RUNS],
+        relocations=[],
+        symbols={},
+    )
     table = _table(file, sections, min(section_count, _MOST_SECTIONS), _SECTION.size)
     headers = list(_SECTION.iter_unpack(table))
+    found.relocations.extend((h[4], h[5]) for h in headers if h[1] == _RELA)
     # gABI, "Sections": an object file has at most one section of this type.
     dynamic = next((h for h in headers if h[1] == _DYNSYM), None)
     if dynamic is None or dynamic[6] >= len(headers):
-        return {}
+        return found
     strings = headers[dynamic[6]]
-    names = os.pread(file, min(strings[5], _MOST_STRINGS), strings[4])
+    texts = os.pread(file, min(strings[5], _MOST_STRINGS), strings[4])
+    wanted = {n.encode(): n for n in names}
+    if not any(name in texts for name in wanted):
+        return found
     symbols = _table(file, dynamic[4], min(dynamic[5] // _SYMBOL.size, _MOST_SYMBOLS), _SYMBOL.size)
-    found: dict[str, int] = {}
     for name, info, _other, _section, value, _length in _SYMBOL.iter_unpack(symbols):
-        if info & 15 != _FUNCTION or not value or name >= len(names):
+        if info & 15 not in types or not value or name >= len(texts):
             continue
-        text = names[name : names.find(b"\0", name)]
+        text = texts[name : texts.find(b"\0", name)]
         if text in wanted:
-            at = _file_offset(value, loads)
-            if at is not None:
-                found[wanted[text]] = _probe_point(file, at)
+            found.symbols[wanted[text]] = value
     return found
 
 
@@ -140,3 +244,12 @@ def identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def version(path: str) -> tuple[int, int, int, int] | None:
+    """(device, inode, modified in ns, size): what is known of a file with the same is still true."""
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from otel_ebpf.runtimes.base import Recogniser
 from otel_ebpf.runtimes.node import Node
+from otel_ebpf.runtimes.python import Python
 
 
 def recognisers() -> list[Recogniser]:
     """One of each runtime; a new one is a module here and an entry in this list."""
-    return [Node()]
+    return [Node(), Python()]

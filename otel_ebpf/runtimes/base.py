@@ -46,14 +46,16 @@ class Layout:
     """Where things lie in one process. numbers: members of `struct NAME_runtime` by name (an array's
     first elements); the rest is 0.
 
-    version: of the runtime, for reports, e.g. "3.11.7". probes: to attach now. on_need: only when calls of the process
-    stay undecided, as they cost it something. refresh: seconds until the process is to be looked at again; 0: never.
+    version: of the runtime, for reports, e.g. "3.11.7". probes: to attach now. unprobed: the numbers that are others
+    where one of those cannot be attached. on_need: only when calls of the process stay undecided, as they cost it
+    something. refresh: seconds until the process is to be looked at again; 0: never.
     """
 
     kind: Kind
     version: str
     numbers: Numbers = field(default_factory=dict)
     probes: tuple[Probe, ...] = ()
+    unprobed: Numbers = field(default_factory=dict)
     on_need: tuple[Probe, ...] = ()
     refresh: float = 0.0
 

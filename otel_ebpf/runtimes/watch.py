@@ -11,6 +11,7 @@ import heapq
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,8 +150,9 @@ class Runtimes:
         return again
 
     def _tell(self, pid: int, layout: Layout) -> None:
-        for probe in layout.probes:
-            self._attach(layout.kind, probe)
+        attached = [self._attach(layout.kind, probe) for probe in layout.probes]
+        if not all(attached):
+            layout = replace(layout, numbers={**layout.numbers, **layout.unprobed})
         value = np.frombuffer(layout.packed(self._kernel.btf), np.uint8).copy()
         if layout.refresh and self._told.get(pid) == value.tobytes():
             return
@@ -168,20 +170,23 @@ class Runtimes:
             if layout.on_need:
                 self._needed[pid] = layout
 
-    def _attach(self, kind: Kind, probe: Probe, pid: int = -1) -> None:
+    def _attach(self, kind: Kind, probe: Probe, pid: int = -1) -> bool:
+        """Returns whether it is attached."""
         file = elf.identity(probe.file)
         loaded = self._object(kind)
         if file is None or loaded is None:
-            return
+            return False
         key = (file, probe.offset, probe.program, pid)
         if key in self._links:
-            return
+            return True
         try:
             self._links[key] = loaded.attach_uprobe(
                 f"{probe.program}_{self._front}", probe.file, probe.offset, returns=probe.returns, pid=pid
             )
         except KernelError as failure:
             self.failures[probe.program] = str(failure)
+            return False
+        return True
 
     def _object(self, kind: Kind) -> Object | None:
         """The loaded object of this runtime's probes; None if it cannot be loaded."""
