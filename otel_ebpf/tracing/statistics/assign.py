@@ -99,15 +99,18 @@ class _Work:
         little where it often does for calls of this kind: the two may err alike), and in requests unlike all others."""
         final = self.parent.copy()
         alone = np.zeros(len(final))
+        done: set[bytes] = set()
         for kind, ordinal in singles(self.seen, final, self.free, self.order):
             calls = batch(self.seen, final, self.free, kind, ordinal)
+            done.add(Runs(calls, calls).key())
             self.parent[calls] = NONE
             np.add.at(alone, calls, self._odds(Runs(calls, calls), final[calls]))
             self.parent[:] = final
         together = np.zeros(len(final))
         for cut in CUTS:
             found, run, member = runs(self.seen, final, self.free, cut)
-            if len(found):
+            if len(found) and found.key() not in done:
+                done.add(found.key())
                 self.parent[member] = NONE
                 odds = self._odds(found, final[found.first], np.bincount(run))
                 together[member] = np.maximum(together[member], odds[run])
@@ -125,14 +128,17 @@ class _Work:
 
     def _sweep(self) -> None:
         seen = self.seen
+        done: set[bytes] = set()
         for kind, ordinal in singles(seen, self.parent, self.free, self.order + self.order[-2::-1]):
             calls = batch(seen, self.parent, self.free, kind, ordinal)
             if len(calls):
+                done.add(Runs(calls, calls).key())
                 self.parent[calls] = NONE
                 self.parent[calls] = self._place(Runs(calls, calls))
         for cut in CUTS:
             found, run, member = runs(seen, self.parent, self.free, cut)
-            if len(found):
+            if len(found) and found.key() not in done:
+                done.add(found.key())
                 self.parent[member] = NONE
                 self.parent[member] = self._place(found, np.bincount(run))[run]
 

@@ -27,6 +27,11 @@ class Runs:
     def __len__(self) -> int:
         return len(self.first)
 
+    def key(self) -> bytes:
+        """The same for the same runs."""
+        order = np.argsort(self.first)
+        return self.first[order].tobytes() + self.last[order].tobytes()
+
 
 class Chains:
     """The events of `request` (v,), each with the calls `call` (l,) of which call i is in the `of[i]`-th of them.
@@ -46,6 +51,9 @@ class Chains:
         time = np.concatenate(
             [seen.request_start[request], seen.request_end[request], seen.call_start[call], seen.call_end[call]]
         )
+        when = np.concatenate(
+            [seen.request_began[request], seen.request_ended[request], seen.call_began[call], seen.call_ended[call]]
+        )
         rank = np.repeat([_ARRIVES, _LEAVES, _SENT, _ANSWERED], [v, v, n, n])
         before = np.concatenate(
             [
@@ -56,7 +64,9 @@ class Chains:
             ]
         )
         after = np.concatenate([np.zeros(v, np.int64), np.full(v, delays.leaves), kind, np.full(n, delays.comes)])
-        order = np.lexsort((rank, time, member))
+        key = (member * seen.ranks + when) * 4 + rank
+        order = np.argsort(key)
+        self._key = key[order]
         self._member, self._time, self._rank = member[order], time[order], rank[order]
         self._before, self._after = before[order], after[order]
         self._told = np.concatenate([none, nothing, code])[order]
@@ -80,9 +90,8 @@ class Chains:
         seen, delays = self._seen, self._delays
         first, last = runs.first[run], runs.last[run]
         start, end = seen.call_start[first], seen.call_end[last]
-        key = (self._member * (seen.span + 1) + self._time) * 4 + self._rank
-        begins = np.searchsorted(key, (request * (seen.span + 1) + start) * 4 + _SENT, "right")
-        ends = np.searchsorted(key, (request * (seen.span + 1) + end) * 4 + _ANSWERED, "right")
+        begins = np.searchsorted(self._key, (request * seen.ranks + seen.call_began[first]) * 4 + _SENT, "right")
+        ends = np.searchsorted(self._key, (request * seen.ranks + seen.call_ended[last]) * 4 + _ANSWERED, "right")
         before, kind = begins - 1, self._kind[request]
         none = np.full(len(run), NONE)
         sent, answered = delays.requests + seen.call_kind[first], delays.requests + delays.calls + seen.call_kind[last]
@@ -93,7 +102,10 @@ class Chains:
         cost = delays.cost(to)
         if ahead:
             return cost
-        cost -= delays.cost(self._existing(before, begins))
+        now = np.zeros(len(self._rank))
+        leads = (self._rank != _ARRIVES).nonzero()[0]
+        now[leads] = delays.cost(self._existing(leads - 1, leads))
+        cost -= now[begins]
         gap = self._time[ends] - end
         cost += delays.cost(Steps(kind, answered, self._after[ends], gap, seen.code[last], self._asked[ends]))
         comes = np.full(len(run), delays.comes)
@@ -105,7 +117,7 @@ class Chains:
         inner = Steps(k, sent[around], self._after[a], gap, none_around, self._asked[a])
         gap = end[around] - self._time[b - 1]
         outer = Steps(k, self._before[b - 1], comes[around], gap, self._told[b - 1], none_around)
-        cost[around] += delays.cost(inner) - delays.cost(self._existing(b - 1, b)) + delays.cost(outer)
+        cost[around] += delays.cost(inner) - now[b] + delays.cost(outer)
         i = alone.nonzero()[0]
         cost[i] += delays.cost(Steps(kind[i], sent[i], comes[i], end[i] - start[i], none[i], none[i]))
         cost[around[(first != last)[around]]] = np.inf

@@ -71,8 +71,8 @@ def runs(seen: Observed, parent: Ints, free: Bools, cut: Cut) -> tuple[Runs, Int
         return Runs(nothing, nothing), nothing, nothing
     new_request = np.append(True, parent[order[1:]] != parent[order[:-1]])
     place = np.cumsum(new_request) - 1
-    latest = np.maximum.accumulate(place * seen.span + seen.call_end[order]) - place * seen.span
-    new_group = new_request | np.append(True, seen.call_start[order[1:]] >= latest[:-1])
+    latest = np.maximum.accumulate(place * seen.ranks + seen.call_ended[order]) - place * seen.ranks
+    new_group = new_request | np.append(True, seen.call_began[order[1:]] >= latest[:-1])
     begins = new_group.nonzero()[0]
     stops = np.append(begins[1:], len(order))
     group = np.cumsum(new_group) - 1

@@ -14,6 +14,7 @@ Bools = NDArray[np.bool_]
 NONE = -1
 CODES = 10
 """Ranks of how much a call's answer took to make: tenths."""
+_IDLE = 3600 * 10**9
 _CANDIDATES = 96
 """So many requests are looked at for a call: those that began last, and one that is known."""
 _LONG = 256
@@ -63,6 +64,12 @@ class Observed(Columns):
 
     span: int = field(init=False)
     """All times are less than this: they begin at 0, places follow each other."""
+    request_began: Ints = field(init=False)
+    request_ended: Ints = field(init=False)
+    call_began: Ints = field(init=False)
+    call_ended: Ints = field(init=False)
+    ranks: int = field(init=False)
+    """(m,) or (n,) the same times as ranks: 0 … ranks - 1, equal where the times are"""
     code: Ints = field(init=False)
     """(n,) 0 … CODES - 1: rank of its work among the calls of its kind"""
     first: Ints = field(init=False)
@@ -97,20 +104,22 @@ class Observed(Columns):
         return unit, self.candidate[first[unit] + at]
 
     def _one_clock(self) -> None:
-        places = int(max(self.request_place.max(initial=0), self.call_place.max(initial=0))) + 1
-        times = np.concatenate([self.request_start, self.call_start])
-        ends = np.concatenate([self.request_end, self.call_end])
-        place = np.concatenate([self.request_place, self.call_place])
-        began = np.full(places, np.iinfo(np.int64).max)
-        np.minimum.at(began, place, times)
-        lasted = np.zeros(places, np.int64)
-        np.maximum.at(lasted, place, ends - began[place])
-        shift = np.append(0, np.cumsum(lasted + 1)[:-1]) - began
-        self.request_start = self.request_start + shift[self.request_place]
-        self.request_end = self.request_end + shift[self.request_place]
-        self.call_start = self.call_start + shift[self.call_place]
-        self.call_end = self.call_end + shift[self.call_place]
-        self.span = int(lasted.sum()) + places + 1
+        """Every time becomes the time since the first event of its place, long idle gaps cut short, places one after the
+        other; so no sum of times overflows, whatever they were."""
+        m, n = len(self.request_start), len(self.call_start)
+        time = np.concatenate([self.request_start, self.request_end, self.call_start, self.call_end])
+        place = np.concatenate([self.request_place, self.request_place, self.call_place, self.call_place])
+        order = np.lexsort((time, place))
+        time, place = time[order], place[order]
+        gap = np.minimum(np.diff(time, prepend=time[:1]), _IDLE)
+        gap[1:][place[1:] != place[:-1]] = _IDLE
+        axis, rank = np.empty(len(time), np.int64), np.empty(len(time), np.int64)
+        axis[order], rank[order] = np.cumsum(gap), np.cumsum(gap != 0)
+        cuts = [m, 2 * m, 2 * m + n]
+        self.request_start, self.request_end, self.call_start, self.call_end = np.split(axis, cuts)
+        self.request_began, self.request_ended, self.call_began, self.call_ended = np.split(rank, cuts)
+        self.span = int(axis.max(initial=0)) + 1
+        self.ranks = int(rank.max(initial=0)) + 1
 
     def _find_candidates(self) -> None:
         """Those that contain the call in time. Requests that last far longer than others are looked at by themselves,
