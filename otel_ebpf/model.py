@@ -209,8 +209,12 @@ class Spans:
     """(n,) connection.id of this end"""
     pair: NDArray[np.uint64]
     """(n,) the same for both ends of one connection on this host, else unique to this end"""
+    key: NDArray[np.uint64]
+    """(n,) the connection's key, the same on whatever host its ends are, 0: none. After tracing that of the exchange
+    (`otel_ebpf.link.key`), where the other end is not known on this host; else 0"""
     seq: NDArray[np.uint32]
-    """(n,) TCP sequence number of the message's first byte: with `pair` the key that joins both ends"""
+    """(n,) TCP sequence number of the message's first byte (TLS: behind the request's last): with `pair` the key that
+    joins both ends"""
     start: NDArray[np.uint64]
     wanted: NDArray[np.uint64]
     """(n,) when the process began to want it: the connect of a connection of which it is the first, else `start`"""

@@ -28,6 +28,7 @@ class Connections:
 
     table: (capacity,) structured array of `struct connection`.
     pair: (capacity,) uint64, the same for both ends of a connection on this host.
+    key: (capacity,) uint64, the same for both ends of a TCP connection, on whatever host; 0: none.
     protocol: (capacity,) int16: index into the registry of protocols; UNDECIDED; UNKNOWN = given up.
     endpoint: (capacity, 2) int32, ids in Intern[Endpoint] of its server and client end; -1: not asked yet.
     sessions: row → Session, for protocols that remember; dies with the row.
@@ -36,6 +37,7 @@ class Connections:
     def __init__(self, dtype: np.dtype[np.void], capacity: int = 1024) -> None:
         self.table = np.zeros(capacity, dtype)
         self.pair = np.zeros(capacity, np.uint64)
+        self.key = np.zeros(capacity, np.uint64)
         self.protocol = np.full(capacity, UNDECIDED, np.int16)
         self.endpoint = np.full((capacity, 2), -1, np.int32)
         self.used = np.zeros(capacity, np.uint64)
@@ -69,6 +71,7 @@ class Connections:
         self.table[rows] = records
         self.used[rows] = now
         self.endpoint[rows] = -1
+        self.key[rows] = records["key"]
         # Both ends are named after the client's, which may be gone before it gets to know the server's.
         peers, serves = records["peer"], (records["flags"] & CONNECTION_SERVER) != 0
         pairs = np.where(serves & (peers != 0), peers, ids)
@@ -114,7 +117,7 @@ class Connections:
 
     def _grow(self) -> None:
         old = len(self.table)
-        for name in ("table", "pair", "protocol", "endpoint", "used", "_known", "_free"):
+        for name in ("table", "pair", "key", "protocol", "endpoint", "used", "_known", "_free"):
             column = getattr(self, name)
             setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
         self._free[self._n_free : self._n_free + old] = np.arange(2 * old - 1, old - 1, -1)

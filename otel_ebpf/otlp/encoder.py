@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from otel_ebpf import model
 from otel_ebpf.model import Kind, Link
 from otel_ebpf.otlp import wire
-from otel_ebpf.otlp.rows import Batch, RowEncoder
+from otel_ebpf.otlp.columns import Piece
+from otel_ebpf.otlp.rows import Batch, Layout, RowEncoder
+from otel_ebpf.otlp.templates import LINK_KEY
 from otel_ebpf.protocols.base import Side
 
 SAMPLED = 0x01
@@ -34,6 +36,11 @@ REMOTE = FROM_MESSAGE | (np.arange(256) == Link.CONNECTION)
 _PARENT_TAG = np.array([0x22, 0x12], np.uint8)
 """Tags of `parent_span_id`, and of `span_id` for roots."""
 _STATUS_ERROR = wire.delimited(15, b"\x18\x02")
+
+
+HEX = np.array([f"{byte:02x}" for byte in range(256)], "S2")
+"""By byte: its two digits."""
+_KEY = Layout(wire.key_value(9, LINK_KEY, "0" * 16)[:-16], ("digits", "S16"))
 
 
 def trace_flags(link: NDArray[np.uint8], remote_flags: NDArray[np.uint8]) -> NDArray[np.uint32]:
@@ -67,6 +74,17 @@ class SpanEncoder(RowEncoder):
     def _constant(self, side: Side, kind: Kind) -> bytes:
         status = _STATUS_ERROR if side.error else b""
         return wire.delimited(5, wire.utf8(side.name)) + wire.tag(6, wire.VARINT) + wire.varint(kind) + status
+
+    def _end(self, batch: Batch) -> list[Piece]:
+        """The key of the exchange, where the other end is on another host: 16 hexadecimal digits."""
+        keys = batch.spans.key
+        present = keys != 0
+        if not present.any():
+            return []
+        rows = _KEY.rows(len(keys))
+        rows["digits"] = HEX[keys.astype(">u8").view(np.uint8)].view("S16").ravel()
+        begins = np.arange(0, len(keys) * _KEY.width, _KEY.width)
+        return [Piece(_KEY.matrix(rows).reshape(-1), begins, present * _KEY.width)]
 
     def _fill(self, head: NDArray[np.void], batch: Batch, offset_ns: int) -> None:
         spans = batch.spans

@@ -20,6 +20,7 @@ from otel_ebpf.otlp.columns import Bytes, Index
 from otel_ebpf.protocols.base import Fields, Side
 
 LINK_METHOD = "otel_ebpf.link.method"
+LINK_KEY = "otel_ebpf.link.key"
 FIRST_BYTE = "otel_ebpf.first_byte_ns"
 PEER_PORT = "network.peer.port"
 

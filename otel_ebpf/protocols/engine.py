@@ -128,7 +128,7 @@ class Engine:
         self._order(found)
         self._turns.take(jobs, self._able)
         parts = [(job.pieces, job.exchanges, job.row, self._late(job)) for job in jobs]
-        spans, self.rows = written(parts, self._connections.pair)
+        spans, self.rows = written(parts, self._connections.pair, self._connections.key)
         return spans
 
     def complete(self, exchanges: Exchanges) -> NDArray[np.int8]:

@@ -101,7 +101,8 @@ class Pieces:
         return slice(None) if (self.count == 1).all() else np.repeat(np.arange(len(self.count)), self.count)
 
     def write(self, out: Spans, exchanges: Exchanges, late: Remote) -> NDArray[np.uint8]:
-        """The spans of all exchanges, in order, to `out`, which has `total` rows; all but their pair. Returns the text.
+        """The spans of all exchanges, in order, to `out`, which has `total` rows; all but pair and key. Returns the
+        text.
 
         late: contexts of `requests()`.
         """
@@ -173,11 +174,13 @@ class Pieces:
 
 
 def written(
-    jobs: Sequence[tuple[Pieces, Exchanges, NDArray[np.int32], Remote]], pair: NDArray[np.uint64]
+    jobs: Sequence[tuple[Pieces, Exchanges, NDArray[np.int32], Remote]],
+    pair: NDArray[np.uint64],
+    key: NDArray[np.uint64],
 ) -> tuple[Spans, NDArray[np.int32]]:
     """The spans of several batches, one behind the other, and (n,) the row of each one's connection.
 
-    jobs: as for `Pieces.write`, and (m,) the row of each exchange. pair: by row.
+    jobs: as for `Pieces.write`, and (m,) the row of each exchange. pair, key: by row.
     """
     spans = Spans.room(sum(pieces.total for pieces, *_ in jobs))
     rows = np.empty(len(spans), np.int32)
@@ -193,6 +196,7 @@ def written(
     if texts:
         spans.text = texts[0] if len(texts) == 1 else np.concatenate(texts)
     pair.take(rows, out=spans.pair, mode="clip")
+    key.take(rows, out=spans.key, mode="clip")
     return spans, rows
 
 

@@ -34,6 +34,7 @@ from otel_ebpf.tracing.memory import Memory
 from otel_ebpf.tracing.openings import Openings
 from otel_ebpf.tracing.outcome import (
     foreign_context,
+    keys_elsewhere,
     set_child,
     set_child_of_released,
     set_remote,
@@ -307,6 +308,7 @@ class Assembler:
             self._memory.expire(now)
             return Spans.empty()
         batch = pool.copy_of(rows)
+        batch.key = keys_elsewhere(pool, rows)
         batch.remote_link, batch.remote_flags = pool.came_by[rows], pool.came_with[rows]
         self.confidence = pool.confidence[rows]
         self._memory.file(released_of(pool, rows, batch), now)

@@ -13,6 +13,7 @@ MANY = np.uint32(Flag.MANY)
 PARTIAL = np.uint32(Flag.PARTIAL)
 PEER = np.uint32(Flag.PEER)
 AMENDS = np.uint32(Flag.AMENDS)
+TLS = np.uint32(Flag.TLS)
 AWAKE = np.uint32(Flag.EPOLL | Flag.DISTURBED | Flag.MANY | Flag.UNANSWERED)
 """Any of these: the thread did not simply sleep until its call was answered."""
 

@@ -37,6 +37,16 @@ def derive(span_id: NDArray[np.uint64], k: NDArray[np.integer]) -> NDArray[np.ui
     return np.where(ordinal == 0, span_id, np.where(mixed == 0, _GOLDEN, mixed))
 
 
+def traces_of(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """(n, 2) the trace ids of requests that came from other hosts and bear no context, from the exchanges' keys.
+
+    Who has the other end knows the key, and so the trace, without being told (otel_ebpf/gateway).
+    """
+    mixed = np.stack([splitmix64(keys ^ _GOLDEN), splitmix64(keys ^ _MIX_1)], axis=1)
+    ids: NDArray[np.uint64] = np.maximum(mixed, np.uint64(1))
+    return ids
+
+
 def trace_ids(random: Callable[[int], bytes], n: int) -> NDArray[np.uint64]:
     """(n, 2) random trace ids, none of them zero (W3C Trace Context §3.2.2.3: all bytes zero is invalid).
 

@@ -1,9 +1,10 @@
 """The two ends of one connection: which client row and which server row are the same exchange.
 
-Both have the same `pair`. Over TCP the sequence number of the request's first byte tells the exchange exactly. Unix
-and UDP sockets have none (`seq` 0): there, a connection carries one exchange at a time, so the middle of the server's
-interval lies within the client's. The middle, because a time is taken when the system call returns, and the other end
-may have run by then: the edges can be off by a few µs in either direction.
+Both have the same `pair`. Over TCP the sequence number of the request's first byte tells the exchange exactly, over TLS
+that behind its last, where both ends know it. Unix and UDP sockets have none (`seq` 0): there, a connection carries one
+exchange at a time, so the middle of the server's interval lies within the client's. The middle, because a time is taken
+when the system call returns, and the other end may have run by then: the edges can be off by a few µs in either
+direction.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.model import Spans
-from otel_ebpf.tracing.bits import CLIENT, HEAD, PEER
+from otel_ebpf.tracing.bits import CLIENT, HEAD, PEER, TLS
 from otel_ebpf.tracing.ids import derive
 from otel_ebpf.tracing.keys import place
 from otel_ebpf.tracing.pool import FREE, NOWHERE, Pool, Rows
@@ -34,9 +35,13 @@ def match(spans: Spans, rows: Rows) -> tuple[Rows, Rows]:
     """
     numbered = spans.seq[rows] != 0
     exact = _match_sequence(spans, rows[numbered])
-    if numbered.all():
+    # Of TLS the number is told by what the library did, and one end may not have it, or not the same.
+    unnumbered = rows[~numbered | ((spans.flags[rows] & TLS) != 0)]
+    if len(unnumbered):
+        unnumbered = np.setdiff1d(unnumbered, np.concatenate(exact), assume_unique=True)
+    if not len(unnumbered):
         return exact
-    nested = _match_interval(spans, rows[~numbered])
+    nested = _match_interval(spans, unnumbered)
     return np.concatenate([exact[0], nested[0]]), np.concatenate([exact[1], nested[1]])
 
 

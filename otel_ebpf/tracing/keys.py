@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from otel_ebpf.tracing.ids import splitmix64
+
 _PAIR = np.uint64(0xE7037ED1A0B428DB)
 _SEQ = np.uint64(0xA0761D6478BD642F)
 _PROCESS = np.uint64(0xD6E8FEB86659FD93)
@@ -20,6 +22,16 @@ def place(pair: NDArray[np.uint64], seq: NDArray[np.uint32], ordinal: NDArray[np
         pair * _PAIR + (seq.astype(np.uint64) + (ordinal.astype(np.uint64) << np.uint64(32))) * _SEQ
     )
     return key
+
+
+def exchange_keys(key: NDArray[np.uint64], seq: NDArray[np.uint32], ordinal: NDArray[np.integer]) -> NDArray[np.uint64]:
+    """(n,) the same for both ends of an exchange, on whatever hosts they are; 0 where the kernel could not tell.
+
+    key: of the connection. It is as random as initial sequence numbers are, and so is what comes out.
+    """
+    mixed = splitmix64(place(key, seq, ordinal))
+    keys: NDArray[np.uint64] = np.where((key == 0) | (seq == 0), np.uint64(0), np.maximum(mixed, np.uint64(1)))
+    return keys
 
 
 def unit_keys(tgid: NDArray[np.uint32], unit: NDArray[np.uint64] | NDArray[np.uint32]) -> NDArray[np.uint64]:

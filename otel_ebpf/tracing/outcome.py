@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.model import Spans
-from otel_ebpf.tracing.bits import NO_LINK, TRACEPARENT
-from otel_ebpf.tracing.ids import trace_ids
+from otel_ebpf.tracing.bits import NO_LINK, SERVER, TRACEPARENT
+from otel_ebpf.tracing.ids import trace_ids, traces_of
+from otel_ebpf.tracing.join import local
+from otel_ebpf.tracing.keys import exchange_keys
 from otel_ebpf.tracing.memory import Released
 from otel_ebpf.tracing.parents import Verdict
 from otel_ebpf.tracing.pool import DECIDED, Pool, Rows
@@ -64,7 +66,23 @@ def set_root(pool: Pool, rows: Rows, random: Callable[[int], bytes]) -> None:
     spans.parent[rows] = 0
     spans.link[rows] = NO_LINK
     begun_here = np.zeros(len(rows), np.uint8)
-    _set_top(pool, rows, trace_ids(random, len(rows)), begun_here, begun_here)
+    traces = trace_ids(random, len(rows))
+    keys = keys_elsewhere(pool, rows) * (spans.kind[rows] == SERVER)
+    came = keys.nonzero()[0]
+    if len(came):
+        traces[came] = traces_of(keys[came])
+    _set_top(pool, rows, traces, begun_here, begun_here)
+
+
+def keys_elsewhere(pool: Pool, rows: Rows) -> NDArray[np.uint64]:
+    """(n,) the keys of exchanges whose other end is not known on this host; else 0."""
+    spans = pool.spans
+    keys = spans.key[rows]
+    far = (keys != 0) & ~local(spans, rows)
+    if not far.any():
+        return np.zeros_like(keys)
+    keys[~far] = 0
+    return exchange_keys(keys, spans.seq[rows], pool.ordinal[rows])
 
 
 def set_requests(

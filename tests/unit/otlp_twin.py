@@ -49,6 +49,7 @@ class Row:
     remote_flags: int = 0
     span_id: int = 0x0102030405060708
     trace: tuple[int, int] = (1, 2)
+    key: int = 0
 
 
 @dataclass
@@ -66,7 +67,7 @@ def spans_of(rows: Sequence[Row]) -> Spans:
     spans = Spans.empty(len(rows))
     text = bytearray(b"text of somebody else")
     for i, row in enumerate(rows):
-        for name in ("shape", "kind", "resource", "endpoint", "start", "end", "first_byte", "link", "parent"):
+        for name in ("shape", "kind", "resource", "endpoint", "start", "end", "first_byte", "link", "parent", "key"):
             getattr(spans, name)[i] = getattr(row, name)
         spans.peer_port[i] = row.port
         spans.remote_flags[i] = row.remote_flags
@@ -138,6 +139,9 @@ def flags_of(row: Row) -> int:
 
 def span_of(tables: Tables, row: Row) -> Span:
     side = side_of(tables, row)
+    attributes = row_attributes(tables, row)
+    if row.key:
+        attributes["otel_ebpf.link.key"] = f"{row.key:016x}"
     remote = row.parent and row.link in (*FROM_MESSAGE, Link.CONNECTION)
     return Span(
         trace_id=raw(row.trace[0]) + raw(row.trace[1]),
@@ -148,7 +152,7 @@ def span_of(tables: Tables, row: Row) -> Span:
         kind=Span.SpanKind.ValueType(row.kind.value),
         start_time_unix_nano=row.start + OFFSET,
         end_time_unix_nano=max(row.start, row.end) + OFFSET,
-        attributes=attributes_of(row_attributes(tables, row).items()),
+        attributes=attributes_of(attributes.items()),
         status=Status(code=Status.STATUS_CODE_ERROR) if side.error else None,
     )
 

@@ -87,6 +87,7 @@ def cases(draw: st.DrawFn) -> tuple[Tables, list[Row]]:
         remote_flags=st.integers(0, 255),
         span_id=ids,
         trace=st.tuples(ids, ids),
+        key=st.one_of(st.just(0), ids),
     )
     return tables, draw(st.lists(rows, min_size=1, max_size=12))
 
