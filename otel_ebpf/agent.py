@@ -17,7 +17,6 @@ from otel_ebpf import heap
 from otel_ebpf.capture.live import CaptureSettings, LiveSource
 from otel_ebpf.capture.namespace import inode_of
 from otel_ebpf.config import Config
-from otel_ebpf.config.otlp import SIGNALS
 from otel_ebpf.control.admin import Admin, Health
 from otel_ebpf.control.embedded import EmbeddedViewer, embedded_viewer
 from otel_ebpf.control.report import report
@@ -25,10 +24,10 @@ from otel_ebpf.control.statistics import Statistics
 from otel_ebpf.control.tables import Sink
 from otel_ebpf.errors import KernelError, UnsupportedError
 from otel_ebpf.model import Resource
+from otel_ebpf.otlp.configured import otlp_settings
 from otel_ebpf.otlp.exporter import Exporter
 from otel_ebpf.otlp.framing import Message
 from otel_ebpf.otlp.metrics import encode as encode_metrics
-from otel_ebpf.otlp.settings import OtlpSettings, SignalSettings
 from otel_ebpf.pipeline import Pipeline, clock_offset
 
 if TYPE_CHECKING:
@@ -37,9 +36,6 @@ if TYPE_CHECKING:
 TURN_ROWS, TURN_LEAST = 2500, 0.1
 """Rows gather in the rings for as long as it takes for so many to come, but not for less than so many seconds: most of
 a batch's cost does not depend on its size, while that is small, and its memory does."""
-POINTS, POINTS_AT_ONCE = 200_000, 8192
-"""Data points that wait for export, and in one request. The bounds of spans are not theirs: those of an interval come
-all at once, and would never pass a small one."""
 FLUSH_SECONDS = 3.5
 """SIGTERM to exit takes at most 5 s: meanwhile all is detached, 60 ms for each probe on a library."""
 
@@ -150,31 +146,6 @@ class Agent:
         for collection in (pipeline.durations.collect(clock_offset()), pipeline.graph.collect(self._itself)):
             for message in encode_metrics(collection):
                 self._submit("metrics", message)
-
-
-def otlp_settings(config: Config) -> OtlpSettings:
-    """What the exporter needs to know, of the configuration."""
-    settings = OtlpSettings(metric_interval=config.metrics.interval)
-    for name in SIGNALS:
-        target = config.otlp.of(name) if name in config.signals else None
-        if target is None:
-            continue
-        settings.signals[name] = SignalSettings(
-            signal=name,
-            endpoint=target.url,
-            protocol=target.protocol,
-            headers=target.headers,
-            timeout=target.timeout,
-            compression=target.compression,
-            certificate=target.ca_file,
-            client_certificate=target.cert_file,
-            client_key=target.key_file,
-            schedule_delay=0.0 if name == "metrics" else config.batch.delay,
-            export_timeout=config.batch.timeout,
-            queue_items=POINTS if name == "metrics" else config.batch.queue,
-            batch_items=POINTS_AT_ONCE if name == "metrics" else config.batch.size,
-        )
-    return settings
 
 
 def run(config: Config, sinks: Sequence[Sink] | None = None) -> int:

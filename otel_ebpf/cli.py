@@ -1,4 +1,4 @@
-"""The `otel-ebpf` command: run, view, query, infer, tap, demo, doctor, config.
+"""The `otel-ebpf` command: run, view, gateway, query, infer, tap, demo, doctor, config.
 
 Starts fast: what a command needs is imported by that command. Exit codes: 0 fine, 1 cannot run, 2 wrong usage or
 configuration; a user gets one line on stderr, never a traceback (unless `--debug` asks for it).
@@ -112,6 +112,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_infer(
         command("infer", _infer, "spans without parents in, spans with parents out, from times alone", keys=False)
     )
+    from otel_ebpf.gateway.options import add_arguments as add_gateway
+
+    add_gateway(command("gateway", _gateway, "receive OTLP of several hosts, join their traces, pass it on", keys=True))
     tap = command("tap", _tap, "the live lines alone", keys=True)
     tap.add_argument("filter", nargs="?", default="", metavar="FILTER", help="e.g. 'service=shop duration>100ms'")
     tap.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -180,6 +183,13 @@ def _view(options: argparse.Namespace) -> int:
     from otel_ebpf.viewer import main as viewer
 
     return viewer.main(options)
+
+
+def _gateway(options: argparse.Namespace) -> int:
+    config = _load(options)
+    from otel_ebpf.gateway import main as gateway
+
+    return gateway.main(config, options)
 
 
 def _query(options: argparse.Namespace) -> int:

@@ -35,6 +35,7 @@ class Instrument:
 
 _SIZE, _PROTOCOL, _REASON, _RING = "otel_ebpf.record.size", "otel_ebpf.protocol", "otel_ebpf.reason", "otel_ebpf.ring"
 _STAGE, _PROGRAM, _SIGNAL, _WHERE = "otel_ebpf.stage", "otel_ebpf.program", "otel_ebpf.signal", "otel_ebpf.where"
+_OUTCOME = "otel_ebpf.outcome"
 _ERROR, _MODE = "error.type", "cpu.mode"
 
 INSTRUMENTS = {
@@ -124,6 +125,16 @@ INSTRUMENTS = {
             "updowncounter",
             "{address}",
             "Addresses whose names are known from DNS answers, by process and for the host",
+        ),
+        Instrument(
+            "otel_ebpf.gateway.joins",
+            "counter",
+            "{span}",
+            "Server spans of requests from other hosts that a gateway saw, by what became of them",
+            (_OUTCOME,),
+        ),
+        Instrument(
+            "otel_ebpf.gateway.rules", "updowncounter", "{rule}", "Traces of which a gateway knows the other name"
         ),
         Instrument("process.cpu.time", "counter", "s", "CPU time of the agent", (_MODE,)),
         Instrument("process.memory.usage", "updowncounter", "By", "Resident memory of the agent"),

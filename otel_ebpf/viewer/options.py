@@ -20,11 +20,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `otel-ebpf view`."""
     add = parser.add_argument
     add("--listen", metavar="H:P", default=PAGE, help=f"the page and its API (default {PAGE})")
-    add("--otlp-grpc", metavar="H:P", default=GRPC, help=f"OTLP by gRPC, or none (default {GRPC})")
-    add("--otlp-http", metavar="H:P", default=HTTP, help=f"OTLP by HTTP, or none (default {HTTP})")
+    add_receivers(parser)
     add("--store", metavar="DIR", default=str(default_store()), help="where data is kept (default %(default)s)")
     add("--keep", metavar="TIME", default=AGE, help="how long data is kept (default %(default)s)")
     add("--size", metavar="BYTES", default=SIZE, help="how much data is kept (default %(default)s)")
+
+
+def add_receivers(parser: argparse.ArgumentParser) -> None:
+    """The options of whoever takes OTLP: where, and from whom."""
+    add = parser.add_argument
+    add("--otlp-grpc", metavar="H:P", default=GRPC, help=f"OTLP by gRPC, or none (default {GRPC})")
+    add("--otlp-http", metavar="H:P", default=HTTP, help=f"OTLP by HTTP, or none (default {HTTP})")
     add("--choose-ports", action="store_true", help="take other ports where these are taken")
     add("--token-file", metavar="F", help="file with the token that clients must show (or $OTEL_EBPF_VIEW_TOKEN)")
     add("--tls-cert", metavar="F", default="", help="serve by TLS, with this certificate (PEM)")

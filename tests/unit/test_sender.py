@@ -11,8 +11,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from otel_ebpf.agent import otlp_settings
 from otel_ebpf.config import load
+from otel_ebpf.otlp.configured import otlp_settings
 from otel_ebpf.otlp.encoder import SpanEncoder
 from otel_ebpf.otlp.exporter import Exporter
 from otel_ebpf.otlp.framing import Message
