@@ -19,7 +19,7 @@ PUBLISHED = 0.984
 """Share of traces whole that the published algorithm reaches on the highest load."""
 
 
-def _spans(document: Any) -> list[dict[str, Any]]:
+def _spans(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         span for resource in document["resourceSpans"] for scope in resource["scopeSpans"] for span in scope["spans"]
     ]

@@ -104,8 +104,8 @@ class Observed(Columns):
         return unit, self.candidate[first[unit] + at]
 
     def _one_clock(self) -> None:
-        """Every time becomes the time since the first event of its place, long idle gaps cut short, places one after the
-        other; so no sum of times overflows, whatever they were."""
+        """Every time becomes the time since the first event of its place, long idle gaps cut short, places one after
+        the other; so no sum of times overflows, whatever they were."""
         m, n = len(self.request_start), len(self.call_start)
         time = np.concatenate([self.request_start, self.request_end, self.call_start, self.call_end])
         place = np.concatenate([self.request_place, self.request_place, self.call_place, self.call_place])
