@@ -91,7 +91,9 @@ static __always_inline int on_state(struct sock *sk, int new, bool storage)
 		c->k.flags |= CONNECTION_BORN;
 		if (t) {
 			c->k.birth_after = t->received;
-			c->k.birth_unit = look_up_unit(t, c->k.id, true, true, storage);
+			/* Go's net/http dials for one request and gives the connection to another. */
+			if (runtime_of(t) != RUNTIME_GO)
+				c->k.birth_unit = look_up_unit(t, c->k.id, true, true, storage);
 		}
 		return 0;
 	}

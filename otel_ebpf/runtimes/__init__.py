@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from otel_ebpf.runtimes.base import Recogniser
+from otel_ebpf.runtimes.go import Go
 from otel_ebpf.runtimes.node import Node
 from otel_ebpf.runtimes.python import Python
 
 
 def recognisers() -> list[Recogniser]:
     """One of each runtime; a new one is a module here and an entry in this list."""
-    return [Node(), Python()]
+    return [Go(), Node(), Python()]

@@ -1,0 +1,240 @@
+/* Goroutines: whose work each of them does.
+ *
+ * Theory of operation. A goroutine that receives a request, or writes the response of one, is a *root*: it is its own unit,
+ * a new one with each request that it receives, UNIT(UNIT_GOROUTINE, goid << 16 | requests so far). Others work for the unit
+ * that they descend from:
+ *   - what was born of a root, or of one who works for it, works for that unit. Births are told by a probe (golang.bpf.c);
+ *     without it, g.parentGoid says at a goroutine's first sight who made it, not when: that is believed in processes whose
+ *     goroutines were made anew for each request so far, and no longer once one of them outlived its request (a pool).
+ *   - what was handed a value by a channel (probes as well) works for the unit that sent it, until it is handed the next of
+ *     that type. One that is handed values of several types for several units is undecided, and so is work after the
+ *     response.
+ * Whose work is not known has a unit that nobody owns. All memory that is read is a stranger's: a pointer may lead
+ * anywhere, so what lies there is checked, and no loop depends on it. */
+#pragma once
+
+#include "lineage.h"
+
+/* Where things lie in a process, by version of Go and by its binary (otel_ebpf/runtimes/go.py). 0: not known. */
+struct go_runtime {
+	u64 net_http; /* package net/http's code */
+	u64 net_http_end;
+	u64 database; /* package database/sql's code */
+	u64 database_end;
+	u64 read_loop; /* start functions of the goroutines of a client's connection, */
+	u64 write_loop;
+	u64 background;  /* and of the one that waits in the name of a server connection's */
+	u64 thread_slot; /* added to the thread pointer: where the current g is */
+	u32 loop_slot;   /* bytes below the stack's end at which a loop keeps its connection */
+	u32 g_goid;
+	u32 g_parent; /* 0: before Go 1.21 */
+	u32 g_start;
+	u32 g_m;
+	u32 m_g0;
+	u32 m_curg;
+	u32 conn_reqch;
+	u32 request_chan;
+	u32 request_size;
+	u32 chan_elemtype;
+	u32 chan_recvx;
+	u32 chan_recvq;
+	u32 generation; /* of the process: another one may have its number later */
+};
+
+#if defined(__TARGET_ARCH_x86) /* cmd/compile/abi-internal.md */
+#define GOROUTINE_REGISTER r14
+#else
+#define GOROUTINE_REGISTER regs[28]
+#endif
+
+enum { GO_TOP = 48, GO_STACK_MOST = 1 << 30 }; /* bits of a user address; bytes of a stack (runtime.maxstacksize) */
+
+static __always_inline bool go_pointer(u64 at)
+{
+	return at >= 4096 && !(at >> GO_TOP) && !(at & 7);
+}
+
+static __always_inline u64 go_word(u64 at)
+{
+	u64 word = 0;
+
+	if (!go_pointer(at) || bpf_probe_read_user(&word, sizeof(word), (void *)at))
+		return 0;
+	return word;
+}
+
+struct goroutine {
+	u64 goid;
+	u64 parent; /* goid, 0: not known */
+	u64 start;  /* its first function */
+};
+
+/* False: there is no goroutine at g. */
+static __always_inline bool read_goroutine(const struct go_runtime *r, u64 g, struct goroutine *into)
+{
+	u64 near[4]; /* parentGoid, gopc, ancestors, startpc */
+
+	into->goid = go_word(g + r->g_goid);
+	if (!into->goid || into->goid >> GO_TOP ||
+	    bpf_probe_read_user(near, sizeof(near), (void *)(g + r->g_start - sizeof(near) + 8)))
+		return false;
+	into->parent = r->g_parent ? near[0] : 0;
+	into->start = near[3];
+	return true;
+}
+
+struct goroutine_key {
+	u64 goid; /* 0: of the process */
+	u32 tgid;
+	u32 generation;
+};
+
+enum goroutine_flags {
+	GOROUTINE_ROOT = 1 << 0,     /* it receives requests or answers them itself */
+	GOROUTINE_BORN = 1 << 1,     /* `born` was told at its birth */
+	GOROUTINE_ANSWERED = 1 << 2, /* root: its present request is being answered, or was */
+	GOROUTINE_MIXED = 1 << 3,    /* it gets work in several ways: which one it does cannot be known */
+	GOROUTINE_OUTLIVED = 1 << 4, /* of the process: some goroutines outlive the request that they were born for */
+};
+
+/* One goroutine that has to do with requests. */
+struct origin {
+	u64 born;   /* unit that it was born for; of a root: its own; of the process: the last with a child seen */
+	u64 handed; /* unit that it was last handed a value by, 0: nobody's */
+	u64 by;     /* type of that value */
+	u32 flags;  /* enum goroutine_flags */
+	u32 times;  /* how often by that type; of the process: requests whose children were seen */
+};
+/* What was used longest ago makes room: whose origin is forgotten is undecided. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct goroutine_key);
+	__type(value, struct origin);
+} origins SEC(".maps");
+
+struct go_process {
+	u32 tgid;
+	u32 generation;
+};
+
+static __always_inline struct origin *find_origin(const struct go_process *p, u64 goid)
+{
+	struct goroutine_key key = { .goid = goid, .tgid = p->tgid, .generation = p->generation };
+
+	return bpf_map_lookup_elem(&origins, &key);
+}
+
+static __always_inline void set_origin(const struct go_process *p, u64 goid, const struct origin *o)
+{
+	struct goroutine_key key = { .goid = goid, .tgid = p->tgid, .generation = p->generation };
+
+	if (bpf_map_update_elem(&origins, &key, o, BPF_ANY))
+		lose(LOSS_NO_ANCESTRY);
+}
+
+static __always_inline u64 goroutine_unit(u64 goid, u16 requests)
+{
+	return UNIT(UNIT_GOROUTINE, goid << 16 | requests);
+}
+
+/* Is the root's request that was its unit then still the one that it has, and not answered? */
+static __always_inline bool still_open(const struct go_process *p, u64 unit)
+{
+	struct origin *root = find_origin(p, (unit << 8) >> 24);
+
+	return root && root->born == unit && !(root->flags & GOROUTINE_ANSWERED);
+}
+
+/* For whom the goroutine works, by what was told of it: 0, nobody knows. */
+static __always_inline u64 works_for(const struct go_process *p, const struct origin *o)
+{
+	if (o->flags & GOROUTINE_ROOT)
+		return o->born;
+	if (o->flags & GOROUTINE_MIXED)
+		return 0;
+	if (!o->times)
+		return o->born;
+	if (o->born == o->handed)
+		return o->born;
+	/* Born for one, handed work by another: a pool that was made by a request, once that is over. */
+	if (o->born && still_open(p, o->born))
+		return 0;
+	return o->times > 1 && o->handed && still_open(p, o->handed) ? o->handed : 0;
+}
+
+enum { FRESH = 4 }; /* requests that had children of their own, before parentGoid is believed */
+/* What parentGoid says of a goroutine that no probe told of: nothing, if it may have been made for another request. */
+static __always_inline u64 first_sight_of(const struct go_process *p, const struct goroutine *g)
+{
+	struct origin *parent = g->parent ? find_origin(p, g->parent) : 0;
+	struct origin *process = find_origin(p, 0), seen = {};
+
+	if (!parent)
+		return 0;
+	seen.born = works_for(p, parent);
+	if (!seen.born)
+		return 0;
+	set_origin(p, g->goid, &seen);
+	if (!process) {
+		struct origin first = { .born = seen.born, .times = 1 };
+		set_origin(p, 0, &first);
+		return 0;
+	}
+	if (process->born != seen.born) {
+		process->born = seen.born;
+		process->times++;
+	}
+	return process->times > FRESH && !(process->flags & GOROUTINE_OUTLIVED) ? seen.born : 0;
+}
+
+/* The unit that this goroutine works for; its own if that is not known, which nobody owns. */
+static __always_inline u64 unit_of_goroutine(const struct go_process *p, const struct goroutine *g)
+{
+	struct origin *o = find_origin(p, g->goid), *process;
+	u64 unit;
+
+	if (!o) {
+		unit = first_sight_of(p, g);
+		return unit ? unit : goroutine_unit(g->goid, 0);
+	}
+	unit = works_for(p, o);
+	if (unit && !(o->flags & (GOROUTINE_ROOT | GOROUTINE_BORN)) && !o->times) {
+		process = find_origin(p, 0);
+		if (process && !still_open(p, unit))
+			process->flags |= GOROUTINE_OUTLIVED;
+		if (!process || process->times <= FRESH || process->flags & GOROUTINE_OUTLIVED)
+			unit = 0;
+	}
+	return unit ? unit : goroutine_unit(g->goid, 0);
+}
+
+/* It receives a request: from now on it is another unit. */
+static __always_inline u64 root_receives(const struct go_process *p, u64 goid)
+{
+	struct origin *o = find_origin(p, goid);
+
+	if (o && o->flags & GOROUTINE_ROOT) {
+		u16 requests = o->born + 1;
+		o->born = goroutine_unit(goid, requests ? requests : 1);
+		o->flags &= ~GOROUTINE_ANSWERED;
+		return o->born;
+	}
+	struct origin root = { .born = goroutine_unit(goid, 1), .flags = GOROUTINE_ROOT };
+	set_origin(p, goid, &root);
+	return root.born;
+}
+
+/* It answers one: the unit that received it; or it answers what others receive. */
+static __always_inline u64 root_answers(const struct go_process *p, u64 goid)
+{
+	struct origin *o = find_origin(p, goid);
+
+	if (o && o->flags & GOROUTINE_ROOT) {
+		o->flags |= GOROUTINE_ANSWERED;
+		return o->born;
+	}
+	struct origin root = { .born = goroutine_unit(goid, 0), .flags = GOROUTINE_ROOT };
+	set_origin(p, goid, &root);
+	return root.born;
+}
