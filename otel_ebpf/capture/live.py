@@ -136,6 +136,9 @@ class LiveSource:
         }
         requests.set_constants("config", **constants)
         requests.load()
+        front, unused = ("storage", _HASH_MAPS) if self.storage else ("hash", _STORAGE_MAPS)
+        self.runtimes = Runtimes(requests, recognisers(), front, constants, unused)
+        self.runtimes.start()
         for program in self._attached:
             try:
                 requests.attach(program)
@@ -149,8 +152,6 @@ class LiveSource:
         except KernelError as failure:
             self.tls = None
             self.failures["tls"] = str(failure)
-        front, unused = ("storage", _HASH_MAPS) if self.storage else ("hash", _STORAGE_MAPS)
-        self.runtimes = Runtimes(requests, recognisers(), front, constants, unused)
         self._sweep = requests.attach_iterator(
             self._sweeper, requests.maps[_STORAGE_MAPS[0] if self.storage else _HASH_MAPS[0]]
         )
@@ -167,7 +168,6 @@ class LiveSource:
         self._lineages = Ring(maps["lineages"].fd, maps["lineages"].max_entries, btf.dtype("lineage"))
         self._segments = Ring(maps["segments"].fd, maps["segments"].max_entries, btf.dtype("segment"))
         self._exports = Ring(maps["exports"].fd, maps["exports"].max_entries, btf.dtype("export_chunk"))
-        self.runtimes.start()
 
     def read(self, now: int) -> Drain:
         """All that is there. Announcements are read last: they were written before the exchanges that need them.

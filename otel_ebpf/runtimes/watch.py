@@ -8,6 +8,7 @@ be read yet is looked at again, some times, less and less often.
 from __future__ import annotations
 
 import heapq
+import math
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,8 @@ OBJECTS = {Kind.GO: "golang", Kind.PYTHON: "python"}
 """Objects with the uprobes of a runtime, `bpf/NAME.bpf.c`."""
 SOON, LATER = 0.3, (1.0, 4.0, 30.0, 300.0)
 """Seconds after exec until a runtime has begun; and until one that could not be read is looked at again."""
+FIRST_LOOK = 3.0
+"""Seconds for the processes that are there at start."""
 _WAITING = 1 << 14
 _REMEMBERED = 1 << 12
 
@@ -59,7 +62,7 @@ class Runtimes:
         self._needed: dict[int, Layout] = {}
         self._told: dict[int, bytes] = {}
         self._due: list[tuple[float, int, int]] = []
-        self._queued: set[int] = set()
+        self._queued: dict[int, float] = {}
         self._wake = threading.Condition()
         self._closed = False
         self._epoch = 0
@@ -68,8 +71,18 @@ class Runtimes:
         """processes that were not looked at, since too many waited"""
 
     def start(self) -> None:
-        """Look at what runs now, and go on looking."""
-        self.meet(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+        """Look at what runs now, for a few seconds at most, and go on looking.
+
+        To be called before connections are observed: what is seen of a process whose runtime is not known yet would be
+        taken for its threads'.
+        """
+        pids = sorted((int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()), reverse=True)
+        until = time.monotonic() + FIRST_LOOK
+        at = 0
+        while at < len(pids) and time.monotonic() < until:
+            self._looked(pids[at], 0, self._look(pids[at]))
+            at += 1
+        self.meet(pids[at:])
         self._thread.start()
 
     def meet(self, pids: Iterable[int], delay: float = 0.0) -> None:
@@ -77,13 +90,12 @@ class Runtimes:
         now = time.monotonic()
         with self._wake:
             for pid in pids:
-                if pid in self._queued or pid in self.found:
+                if pid in self.found or self._queued.get(pid, math.inf) <= now + delay:
                     continue
                 if len(self._due) >= _WAITING:
                     self.dropped += 1
                     continue
-                self._queued.add(pid)
-                heapq.heappush(self._due, (now + delay, pid, 0))
+                self._queue(pid, now + delay, 0)
             self._wake.notify()
 
     def gone(self, pids: Iterable[int]) -> None:
@@ -122,18 +134,26 @@ class Runtimes:
                     self._wake.wait(self._due[0][0] - time.monotonic() if self._due else None)
                 if self._closed:
                     return
-                _, pid, looks = heapq.heappop(self._due)
-                self._queued.discard(pid)
-            again = self._look(pid)
-            if again is True:
-                delay, looks = LATER[min(looks, len(LATER) - 1)], looks + 1
-            else:
-                delay, looks = float(again), 0
-            if delay and looks <= len(LATER):
-                with self._wake:
-                    if pid not in self._queued:
-                        self._queued.add(pid)
-                        heapq.heappush(self._due, (time.monotonic() + delay, pid, looks))
+                due, pid, looks = heapq.heappop(self._due)
+                if self._queued.get(pid) != due:  # it was looked at sooner
+                    continue
+                del self._queued[pid]
+            self._looked(pid, looks, self._look(pid))
+
+    def _looked(self, pid: int, looks: int, again: bool | float) -> None:
+        """Look again at a runtime that could not be read, or that changes."""
+        if again is True:
+            delay, looks = LATER[min(looks, len(LATER) - 1)], looks + 1
+        else:
+            delay, looks = float(again), 0
+        if delay and looks <= len(LATER):
+            with self._wake:
+                if pid not in self._queued:
+                    self._queue(pid, time.monotonic() + delay, looks)
+
+    def _queue(self, pid: int, due: float, looks: int) -> None:
+        self._queued[pid] = due
+        heapq.heappush(self._due, (due, pid, looks))
 
     def _look(self, pid: int) -> bool | float:
         """Returns whether to look again, or after how many seconds."""

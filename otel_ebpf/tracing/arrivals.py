@@ -38,6 +38,10 @@ def arrive(
     server = spans.kind == SERVER
     thread, waiter = unit_keys(spans.tgid, spans.tid_req), unit_keys(spans.tgid, spans.tid_rsp)
     processes.arrived(server, spans.tgid, thread, waiter, spans.start, spans.flags)
+    for unit, read in ((spans.unit_req, spans.start), (spans.unit_rsp, spans.first_byte)):
+        shown = (unit != 0).nonzero()[0]
+        if len(shown):
+            processes.with_units(spans.tgid[shown], read[shown])
     pool.thread[here], pool.waiter[here] = thread, waiter
     pool.spans.link[here] = PENDING
     first = _mark_followers(pool, spans, rows)

@@ -53,6 +53,7 @@ class Processes:
         self._traits = sparse(_PIDS, np.uint8)
         self._since = sparse(_PIDS, np.uint64)
         self._loop = sparse(_PIDS, np.uint64)
+        self._units = sparse(_PIDS, np.uint64)
         self._answers = np.zeros(1 << _ROLE_BITS, np.bool_)
 
     def traits(self, tgid: NDArray[np.uint32]) -> NDArray[np.uint8]:
@@ -64,10 +65,25 @@ class Processes:
         """These processes are known to listen, before their first request has ended."""
         self._traits[tgid & _PID_MASK] |= SERVES
 
+    def with_units(self, tgid: NDArray[np.uint32], time: NDArray[np.uint64]) -> None:
+        """(n,) moments in which a unit of execution was read that is not the thread."""
+        pids = tgid & _PID_MASK
+        unknown = self._units[pids] == 0
+        if unknown.any():
+            self._units[pids[unknown]] = np.iinfo(np.uint64).max
+            np.minimum.at(self._units, pids[unknown], time[unknown])
+
+    def before_units(self, tgid: NDArray[np.uint32], start: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """(n,) whether a row is older than all that its process showed of such units: until the runtime was known, a
+        row without one said nothing."""
+        since = self._units[tgid & _PID_MASK]
+        before: NDArray[np.bool_] = (since != 0) & (start < since)
+        return before
+
     def forget(self, tgid: NDArray[np.uint32]) -> None:
         """They exited or became another program."""
         pids = tgid & _PID_MASK
-        for column in (self._traits, self._since, self._loop):
+        for column in (self._traits, self._since, self._loop, self._units):
             column[pids] = 0
 
     def arrived(

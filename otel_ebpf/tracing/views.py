@@ -43,6 +43,7 @@ def calls_of(pool: Pool, rows: Rows, processes: Processes, waiting: NDArray[np.b
     """Client rows whose parent is sought. waiting: (n,) see `Calls.waiting`."""
     spans = pool.spans
     tgid, unit = spans.tgid[rows], spans.unit_req[rows]
+    threaded = (unit == 0) & ~processes.before_units(tgid, spans.start[rows])
     return Calls(
         row=rows,
         span_id=spans.span_id[rows],
@@ -51,8 +52,8 @@ def calls_of(pool: Pool, rows: Rows, processes: Processes, waiting: NDArray[np.b
         thread=pool.thread[rows],
         waiter=pool.waiter[rows],
         unit=_units(tgid, _sender(unit, spans.unit_rsp[rows])),
-        looping=(unit == 0) | (unit == _IDLE),
-        threaded=unit == 0,
+        looping=threaded | (unit == _IDLE),
+        threaded=threaded,
         wanted=spans.wanted[rows],
         start=spans.start[rows],
         first_byte=spans.first_byte[rows],

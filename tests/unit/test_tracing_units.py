@@ -102,6 +102,22 @@ def test_an_ancestor_that_was_there_before_the_request_owns_nothing(site: Site) 
     assert site.parents((context(3), context(1), 40), (context(1), context(9), 1))[call["span_id"]] == 0
 
 
+def test_what_a_task_left_behind_is_for_the_request_in_which_it_was_made(site: Site) -> None:
+    connection, task = context(1), context(5)
+    one = site.request(0, 20, connection, connection)
+    site.request(30, 60, connection, connection)
+    during, between = site.call(40, 50, task), site.call(70, 80, task)
+    found = site.parents((task, connection, 10), (connection, context(9), 0.5))
+    assert found[during["span_id"]] == found[between["span_id"]] == one["span_id"]
+
+
+def test_a_task_from_before_all_requests_works_for_none(site: Site) -> None:
+    connection, ticker = context(1), context(5)
+    site.request(10, 60, connection, connection)
+    call = site.call(40, 50, ticker)
+    assert site.parents((ticker, connection, 5), (connection, context(9), 1))[call["span_id"]] == 0
+
+
 def test_a_unit_that_answers_two_requests_at_once_says_nothing(site: Site) -> None:
     site.request(0, 100, context(7)), site.request(10, 90, context(7))
     call = site.call(20, 30, context(7))
