@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from otel_ebpf.tracing.statistics.bootstrap import first_guess, order_of_calls
-from otel_ebpf.tracing.statistics.chains import Runs, chains_of, fits
+from otel_ebpf.tracing.statistics.chains import Placements, Runs, chains_of, fits
 from otel_ebpf.tracing.statistics.delays import Delays
-from otel_ebpf.tracing.statistics.matching import match, odds_against
+from otel_ebpf.tracing.statistics.exchanges import Alternatives, learn
+from otel_ebpf.tracing.statistics.matching import match
 from otel_ebpf.tracing.statistics.moves import CUTS, batch, runs, singles
 from otel_ebpf.tracing.statistics.observed import NONE, Bools, Floats, Ints, Observed
 from otel_ebpf.tracing.statistics.repair import oddness, repair
@@ -17,6 +19,7 @@ from otel_ebpf.tracing.statistics.repair import oddness, repair
 _SWEEPS = 8
 _SETTLED = 0.0005
 _ROUNDS = 8
+_GAIN = 0.01
 _LOST = 60.0
 """Cost of a call in no request while the first guess is made: all are placed if they can be."""
 
@@ -39,6 +42,7 @@ def assign(seen: Observed, delays: Delays | None = None) -> Assignment:
     work.place_all()
     work.better(_SWEEPS)
     other = work.once_more()
+    work.line_up()
     return Assignment(work.parent, work.confidence(other), seen.candidates, work.delays)
 
 
@@ -49,6 +53,7 @@ class _Work:
         self.parent: Ints = seen.known.copy()
         self.free: Bools = (seen.known == NONE) & (seen.candidates > 0)
         self.order = list(range(seen.call_kinds))
+        self.order_kept = np.zeros(self.delays.steps)
         self._price_of_none()
 
     def guess(self) -> None:
@@ -62,7 +67,7 @@ class _Work:
         for kind in self.order:
             left = (self.free & (self.parent == NONE) & (self.seen.call_kind == kind)).nonzero()[0]
             for _ in range(_ROUNDS):
-                self.parent[left] = self._place(Runs(left, left), ahead=True)
+                self.parent[left] = self._place_ahead(Runs(left, left))
                 still = left[self.parent[left] == NONE]
                 if not len(still) or len(still) == len(left):
                     break
@@ -94,37 +99,68 @@ class _Work:
         self.parent[:] = first
         return second
 
+    def line_up(self) -> None:
+        """Exchanges two runs where delays hardly tell and the order of waiting does."""
+        for _ in range(_ROUNDS):
+            batches = list(self._alternatives())
+            self.order_kept = learn([one.exchanges for one, _, _ in batches], self.delays.steps)
+            taken: set[int] = set()
+            for one, run, member in batches:
+                exchanges = one.exchanges
+                worse = exchanges.in_all(self.order_kept)
+                better = (worse < -_GAIN).nonzero()[0]
+                for i in better[np.argsort(worse[better])].tolist():
+                    mine, theirs = (member[run == side[i]] for side in (exchanges.one, exchanges.other))
+                    requests = {int(self.parent[mine[0]]), int(self.parent[theirs[0]])}
+                    if taken.isdisjoint(requests):
+                        taken |= requests
+                        self.parent[mine], self.parent[theirs] = self.parent[theirs[0]], self.parent[mine[0]]
+            if not taken:
+                break
+
     def confidence(self, other: Ints) -> Floats:
         """(n,) 1 / (1 + the odds of all single changes that move the call); less where `other` says otherwise (and a
         little where it often does for calls of this kind: the two may err alike), and in requests unlike all others."""
-        final = self.parent.copy()
-        alone = np.zeros(len(final))
-        done: set[bytes] = set()
-        for kind, ordinal in singles(self.seen, final, self.free, self.order):
-            calls = batch(self.seen, final, self.free, kind, ordinal)
-            done.add(Runs(calls, calls).key())
-            self.parent[calls] = NONE
-            np.add.at(alone, calls, self._odds(Runs(calls, calls), final[calls]))
-            self.parent[:] = final
+        final = self.parent
+        odds = np.zeros(len(final))
         together = np.zeros(len(final))
-        for cut in CUTS:
-            found, run, member = runs(self.seen, final, self.free, cut)
-            if len(found) and found.key() not in done:
-                done.add(found.key())
-                self.parent[member] = NONE
-                odds = self._odds(found, final[found.first], np.bincount(run))
-                together[member] = np.maximum(together[member], odds[run])
-                self.parent[:] = final
+        for one, run, member in self._alternatives():
+            of_run = one.odds(self.order_kept)
+            if len(run) == len(of_run):
+                odds[member] += of_run[run]
+            together[member] = np.maximum(together[member], of_run[run])
         differ = other != final
         kinds = self.seen.call_kind
         share = np.bincount(kinds, differ) / np.maximum(np.bincount(kinds), 1)
-        confidence: Floats = 1 / (1 + alone + together + differ + share[kinds] ** 2)
+        confidence: Floats = 1 / (1 + np.maximum(odds, together) + differ + share[kinds] ** 2)
         odd = oddness(self.seen, final, chains_of(self.seen, self.delays, final).costs(), 75)
         placed = final != NONE
         confidence[placed] /= 1 + np.exp(np.clip(odd[final[placed]], 0, 50) - 8)
         confidence[~placed] = 0
         confidence[self.seen.known != NONE] = 1
         return confidence
+
+    def _alternatives(self) -> Iterator[tuple[Alternatives, Ints, Ints]]:
+        """Of each batch: what could be otherwise, and its members: (k,) index of a run, (k,) call."""
+        final = self.parent.copy()
+        done: set[bytes] = set()
+        for kind, ordinal in singles(self.seen, final, self.free, self.order):
+            calls = batch(self.seen, final, self.free, kind, ordinal)
+            found = Runs(calls, calls)
+            done.add(found.key())
+            yield self._alternatives_of(found, calls, final, None), np.arange(len(calls)), calls
+        for cut in CUTS:
+            found, run, member = runs(self.seen, final, self.free, cut)
+            if len(found) and found.key() not in done:
+                done.add(found.key())
+                yield self._alternatives_of(found, member, final, np.bincount(run)), run, member
+
+    def _alternatives_of(self, found: Runs, member: Ints, final: Ints, size: Ints | None) -> Alternatives:
+        parent, self.parent = self.parent, final.copy()
+        self.parent[member] = NONE
+        ways = self._ways(found)
+        self.parent = parent
+        return Alternatives(self.seen, found, ways, self._alone(found, size), final[found.first])
 
     def _sweep(self) -> None:
         seen = self.seen
@@ -155,18 +191,25 @@ class _Work:
         lost = self.seen.call_kind[self.free & (self.parent == NONE)]
         return float(chains_of(self.seen, self.delays, self.parent).costs().sum() + self._none[lost].sum())
 
-    def _place(self, found: Runs, size: Ints | None = None, ahead: bool = False) -> Ints:
-        run, request, cost, alone = self._prices(found, size, ahead)
-        return match(run, request, cost, alone, len(self.seen.request_start))
+    def _place(self, found: Runs, size: Ints | None = None) -> Ints:
+        ways = self._ways(found)
+        return match(ways.run, ways.request, ways.cost, self._alone(found, size), len(self.seen.request_start))
 
-    def _odds(self, found: Runs, chosen: Ints, size: Ints | None = None) -> Floats:
-        run, request, cost, alone = self._prices(found, size, False)
-        return odds_against(run, request, cost, alone, len(self.seen.request_start), chosen)
+    def _place_ahead(self, found: Runs) -> Ints:
+        run, request = self._fitting(found)
+        cost = chains_of(self.seen, self.delays, self.parent).ahead(found, run, request)
+        return match(run, request, cost, np.full(len(found), _LOST), len(self.seen.request_start))
 
-    def _prices(self, found: Runs, size: Ints | None, ahead: bool) -> tuple[Ints, Ints, Floats, Floats]:
+    def _ways(self, found: Runs) -> Placements:
+        run, request = self._fitting(found)
+        return chains_of(self.seen, self.delays, self.parent).place(found, run, request)
+
+    def _fitting(self, found: Runs) -> tuple[Ints, Ints]:
         run, request = self.seen.pairs(found.first)
         fit = fits(self.seen, found, run, request)
-        run, request = run[fit], request[fit]
-        cost = chains_of(self.seen, self.delays, self.parent).extra(found, run, request, ahead)
-        alone = np.full(len(found), _LOST) if ahead else self._none[self.seen.call_kind[found.first]]
-        return run, request, cost, alone if size is None else alone * size
+        return run[fit], request[fit]
+
+    def _alone(self, found: Runs, size: Ints | None) -> Floats:
+        """(u,) cost of each run in no request. size: (u,) how many calls it has."""
+        alone = self._none[self.seen.call_kind[found.first]]
+        return alone if size is None else alone * size

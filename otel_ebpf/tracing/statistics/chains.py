@@ -33,6 +33,25 @@ class Runs:
         return self.first[order].tobytes() + self.last[order].tobytes()
 
 
+@dataclass(slots=True)
+class Placements:
+    """p ways to put a run into a request.
+
+    cost: what the request's chain costs more then; inf where a run of several calls would get other events into its
+    middle. begin: the part of it that is due to what leads to the run. before, after: when that was, and when the next
+    event comes. leads, follows: which steps these are (`Delays`: before * afters + after), NONE: the next is an answer.
+    """
+
+    run: Ints
+    request: Ints
+    cost: Floats
+    begin: Floats
+    before: Ints
+    leads: Ints
+    after: Ints
+    follows: Ints
+
+
 class Chains:
     """The events of `request` (v,), each with the calls `call` (l,) of which call i is in the `of[i]`-th of them.
 
@@ -84,31 +103,22 @@ class Chains:
         of = self._member[self._rank != _ARRIVES]
         return np.bincount(of, self._delays.cost(self.steps()), minlength=self._variants).astype(np.float64)
 
-    def extra(self, runs: Runs, run: Ints, request: Ints, ahead: bool = False) -> Floats:
-        """(p,) what the chain of request[i] costs more with run[i] in it; inf where a run of several calls would get
-        other events into its middle. ahead: only the step that leads to the run. The i-th chain is request i here."""
+    def place(self, runs: Runs, run: Ints, request: Ints) -> Placements:
+        """run[i] in request[i], which is the request[i]-th of these chains. (p,)"""
         seen, delays = self._seen, self._delays
         first, last = runs.first[run], runs.last[run]
         start, end = seen.call_start[first], seen.call_end[last]
         begins = np.searchsorted(self._key, (request * seen.ranks + seen.call_began[first]) * 4 + _SENT, "right")
         ends = np.searchsorted(self._key, (request * seen.ranks + seen.call_ended[last]) * 4 + _ANSWERED, "right")
         before, kind = begins - 1, self._kind[request]
-        none = np.full(len(run), NONE)
+        none, comes = np.full(len(run), NONE), np.full(len(run), delays.comes)
         sent, answered = delays.requests + seen.call_kind[first], delays.requests + delays.calls + seen.call_kind[last]
-        asked = seen.code[first]
-        to = Steps(
-            kind, self._before[before], seen.call_kind[first], start - self._time[before], self._told[before], asked
-        )
-        cost = delays.cost(to)
-        if ahead:
-            return cost
         now = np.zeros(len(self._rank))
         leads = (self._rank != _ARRIVES).nonzero()[0]
         now[leads] = delays.cost(self._existing(leads - 1, leads))
-        cost -= now[begins]
+        begin = self._ahead(runs, run, request, before) - now[begins]
         gap = self._time[ends] - end
-        cost += delays.cost(Steps(kind, answered, self._after[ends], gap, seen.code[last], self._asked[ends]))
-        comes = np.full(len(run), delays.comes)
+        cost = begin + delays.cost(Steps(kind, answered, self._after[ends], gap, seen.code[last], self._asked[ends]))
         alone = begins == ends
         around = (~alone).nonzero()[0]
         a, b, k = begins[around], ends[around], kind[around]
@@ -121,7 +131,29 @@ class Chains:
         i = alone.nonzero()[0]
         cost[i] += delays.cost(Steps(kind[i], sent[i], comes[i], end[i] - start[i], none[i], none[i]))
         cost[around[(first != last)[around]]] = np.inf
-        return cost
+        goes_on = self._after[ends] != delays.comes
+        return Placements(
+            run=run,
+            request=request,
+            cost=cost,
+            begin=begin,
+            before=self._time[before],
+            leads=self._before[before] * delays.afters + seen.call_kind[first],
+            after=self._time[ends],
+            follows=np.where(goes_on, answered * delays.afters + self._after[ends], NONE),
+        )
+
+    def ahead(self, runs: Runs, run: Ints, request: Ints) -> Floats:
+        """(p,) cost of the step that leads to the run alone."""
+        at = (request * self._seen.ranks + self._seen.call_began[runs.first[run]]) * 4 + _SENT
+        return self._ahead(runs, run, request, np.searchsorted(self._key, at, "right") - 1)
+
+    def _ahead(self, runs: Runs, run: Ints, request: Ints, before: Ints) -> Floats:
+        first = runs.first[run]
+        gap = self._seen.call_start[first] - self._time[before]
+        told, asked = self._told[before], self._seen.code[first]
+        steps = Steps(self._kind[request], self._before[before], self._seen.call_kind[first], gap, told, asked)
+        return self._delays.cost(steps)
 
     def _existing(self, i: Ints, j: Ints) -> Steps:
         gap = self._time[j] - self._time[i]

@@ -53,7 +53,8 @@ class Delays:
         self.requests, self.calls = requests, calls
         self.befores, self.afters = requests + 2 * calls, calls + 2
         self.leaves, self.comes = calls, calls + 1
-        self._steps = self.befores * self.afters
+        self.steps = self.befores * self.afters
+        """How many kinds of steps there are: before * afters + after."""
         self.learned = 0.0
         """How many steps it was learned from."""
 
@@ -84,7 +85,7 @@ class Delays:
     def _learn_follows(self, steps: Steps, weight: Floats) -> None:
         shape = (self.requests, self.befores, self.afters)
         index = (steps.kind * self.befores + steps.before) * self.afters + steps.after
-        seen = np.bincount(index, weight, minlength=self.requests * self._steps).reshape(shape)
+        seen = np.bincount(index, weight, minlength=self.requests * self.steps).reshape(shape)
         of_all = seen.sum(0)
         share = (of_all + 0.02) / (of_all.sum(1, keepdims=True) + 0.02 * self.afters)
         self._follows = np.log((seen + 2 * share) / (seen.sum(2, keepdims=True) + 2))
@@ -95,7 +96,7 @@ class Delays:
         enough = seen.sum(1) >= _ENOUGH
         densities = [np.full(_BINS, np.exp(_ANYTHING))] + [_smooth(one) for one in seen[enough]]
         density = np.array(densities)
-        self._row = np.zeros(self._steps, np.int64)
+        self._row = np.zeros(self.steps, np.int64)
         self._row[known[enough]] = np.arange(1, len(densities))
         self._density = np.log(density)
         below = np.cumsum(density, 1) - 0.5 * density
@@ -104,7 +105,7 @@ class Delays:
     def _learn_dependence(self, steps: Steps, step: Ints, weight: Floats) -> None:
         """Gap on the work before; the work after on one of these two, whichever tells more of it."""
         rank = self._rank[self._row[step], bin_of(steps.gap)]
-        n = self._steps
+        n = self.steps
         self._dependent = True
         self._gap_told = self._asked_told = self._asked_gap = np.zeros((n, CODES, CODES))
         columns = self._pairs(steps, rank)
