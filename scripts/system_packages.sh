@@ -58,7 +58,7 @@ want_fidelity() {
 want_matrix() {
   local pair
   want postgresql have_file '/usr/lib/postgresql/*/bin/initdb'
-  for pair in apache2:apache2 caddy:caddy varnishd:varnish redis-server:redis-server mvn:maven mcs:mono-mcs \
+  for pair in apache2:apache2 caddy:caddy varnishd:varnish redis-server:redis-server mvn:maven mcs:mono-mcs npm:npm \
     mono:mono-runtime; do
     want "${pair#*:}" command -v "${pair%%:*}"
   done

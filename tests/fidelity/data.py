@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 from tests import servers
@@ -11,7 +11,9 @@ from tests.fidelity.site import Site
 from tests.servers import Server
 
 
-def _before(store: Callable[[], AbstractContextManager[Server]], command: tuple[str, ...]) -> Start:
+def _before(
+    store: Callable[[], AbstractContextManager[Server]], command: tuple[str, ...], environment: Mapping[str, str]
+) -> Start:
     """The row of one program that calls a data store; the store is a hop whose own calls do not matter."""
 
     @contextmanager
@@ -20,17 +22,18 @@ def _before(store: Callable[[], AbstractContextManager[Server]], command: tuple[
             site.ports.append(server.port)
             site.adopt("store", server.pid, judged=False)
             words = [*command, "--port", "{port}", "--backend", "{backend}"]
-            with site.run("app", words, port=site.front(), backend=f"127.0.0.1:{server.port}"):
+            backend = f"127.0.0.1:{server.port}"
+            with site.run("app", words, port=site.front(), backend=backend, environment=environment):
                 yield
 
     return start
 
 
-def postgresql(*command: str) -> Start:
+def postgresql(*command: str, **environment: str) -> Start:
     """`command` in front of PostgreSQL, role and database `postgres`."""
-    return _before(servers.postgresql, command)
+    return _before(servers.postgresql, command, environment)
 
 
-def redis(*command: str) -> Start:
+def redis(*command: str, **environment: str) -> Start:
     """`command` in front of Redis."""
-    return _before(servers.redis, command)
+    return _before(servers.redis, command, environment)

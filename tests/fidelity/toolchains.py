@@ -77,6 +77,16 @@ def java(app: str, main: str) -> Build:
     return _build(app, make, *_sources(app))
 
 
+def npm(app: str) -> Build:
+    """Install what apps/`app`/package.json names into CACHE/`app`/node_modules."""
+
+    def make(home: Path) -> None:
+        shutil.copy(APPS / app / "package.json", home)
+        _run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"], cwd=home)
+
+    return _build(app, make, APPS / app / "package.json")
+
+
 def cargo() -> str | None:
     """Path of Rust's cargo, also where rustup puts it."""
     return shutil.which("cargo", path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}:{Path.home()}/.cargo/bin")
