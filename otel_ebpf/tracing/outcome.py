@@ -14,7 +14,7 @@ from otel_ebpf.tracing.join import local
 from otel_ebpf.tracing.keys import exchange_keys
 from otel_ebpf.tracing.memory import Released
 from otel_ebpf.tracing.parents import Verdict
-from otel_ebpf.tracing.pool import DECIDED, Pool, Rows
+from otel_ebpf.tracing.pool import DECIDED, NOWHERE, Pool, Rows
 from otel_ebpf.tracing.rungs import Requests
 
 
@@ -78,7 +78,7 @@ def keys_elsewhere(pool: Pool, rows: Rows) -> NDArray[np.uint64]:
     """(n,) the keys of exchanges whose other end is not known on this host; else 0."""
     spans = pool.spans
     keys = spans.key[rows]
-    far = (keys != 0) & ~local(spans, rows)
+    far = (keys != 0) & ~local(spans, rows) & (pool.mate[rows] == NOWHERE)
     if not far.any():
         return np.zeros_like(keys)
     keys[~far] = 0
