@@ -46,7 +46,7 @@ from otel_ebpf.tracing.bits import SERVER
 from otel_ebpf.tracing.sampling import Sampler
 from otel_ebpf.tracing.trust import Trust
 
-CONNECTION_SERVER = 1
+CONNECTION_SERVER, CONNECTION_UNSEEN = 1, 16
 """`enum connection_flags` of bpf/include/records.h."""
 SHAPES = 65536
 RESOURCES = 8192
@@ -171,6 +171,8 @@ class Pipeline:
             served = (drain.connections["flags"] & np.uint32(CONNECTION_SERVER)) != 0
             self.assembler.processes.serves(drain.connections["tgid"][served])
             self.resources.meet(drain.connections)
+            unseen = drain.connections[(drain.connections["flags"] & np.uint32(CONNECTION_UNSEEN)) != 0]
+            self.assembler.processes.answered_unseen(unseen["tgid"], unseen["t_open"])
         self.stages.end("connections")
         spans = self.engine.parse_batches(drain.exchanges, now)
         waits = self.completion.waits(drain.exchanges, spans)

@@ -33,7 +33,7 @@ static __always_inline void finish(struct conn *c, struct sock *sk, bool storage
 	/* Whoever closes it is mostly the thread that had its request open. */
 	struct thread *t = known_thread(storage);
 	if (t)
-		close_request(t, c->x.span_id);
+		settle_request(c, t);
 }
 
 static __always_inline int on_finished(struct sock *sk, bool by_call, bool storage)

@@ -69,11 +69,20 @@ static __always_inline bool begins_request(const u8 *b, u32 len)
 	return false;
 }
 
+/* The request in progress is open no more, if this is the thread that has it open. */
+static __always_inline void settle_request(struct conn *c, struct thread *t)
+{
+	if (!c->open || c->x.tid_req != (u32)bpf_get_current_pid_tgid())
+		return;
+	c->open = 0;
+	close_request(t, c->x.span_id);
+}
+
 static __always_inline void encrypted(struct conn *c, struct thread *t)
 {
 	c->tls = 1;
 	if (t) /* a hello was no request */
-		close_request(t, c->x.span_id);
+		settle_request(c, t);
 	if (c->phase == REQUEST || c->phase == RESPONSE)
 		count(STAT_ENCRYPTED, 1);
 	c->phase = IDLE;
@@ -134,6 +143,7 @@ static __always_inline void begin_request(struct conn *c, struct payload *p, str
 			x->flags |= EXCHANGE_EPOLL;
 	} else if (!c->paired) { /* a word between relatives (nginx's master to its workers) is seldom answered */
 		open_request(t, x->span_id);
+		c->open = 1;
 	}
 }
 
@@ -181,7 +191,7 @@ static __always_inline void begin_response(struct conn *c, struct payload *p, st
 		if (c->epoll) /* looked at only now: who waits for the response has the socket in its set by now */
 			x->flags |= EXCHANGE_EPOLL;
 	} else if (tid == x->tid_req) {
-		close_request(t, x->span_id);
+		settle_request(c, t);
 		t->answering = x->span_id;
 	}
 }
@@ -271,6 +281,20 @@ static __always_inline bool noted_late(const struct conn *c)
 	return c->head && c->phase == RESPONSE && (noted(c) & ~NOTE_BODY) >= c->interim + c->x.rsp_bytes;
 }
 
+/* A greeting or a push; or the answer to a request that was on its way before we looked, and what that was the thread
+ * knows better than we. */
+static __always_inline void on_unsolicited(struct conn *c, struct thread *t, const struct message *m)
+{
+	count(STAT_UNSOLICITED, 1);
+	if (t && !m->send)
+		t->received = 0;
+	if (c->client || c->n || !(c->k.flags & CONNECTION_MIDSTREAM) || c->k.flags & CONNECTION_UNSEEN)
+		return;
+	c->k.flags |= CONNECTION_UNSEEN;
+	c->changed = 1;
+	announce(c, m->now);
+}
+
 /* One message on one end of a connection. p: NULL when the peer's record carries the payload. */
 static __always_inline void on_message_here(struct conn *c, struct payload *p, struct thread *t, struct message *m,
 					    bool modern)
@@ -282,7 +306,7 @@ static __always_inline void on_message_here(struct conn *c, struct payload *p, s
 			if (c->phase == IDLE || !is_late_body(c, m)) {
 				end_exchange(c, p, m->now, 0, modern);
 				if (t) /* it may have had no answer */
-					close_request(t, c->x.span_id);
+					settle_request(c, t);
 				begin_request(c, p, t, m);
 			} else if (noted_late(c)) {
 				take_back_response(c);
@@ -304,10 +328,8 @@ static __always_inline void on_message_here(struct conn *c, struct payload *p, s
 		}
 		return;
 	}
-	if (c->phase == IDLE) {
-		count(STAT_UNSOLICITED, 1);
-		return;
-	}
+	if (c->phase == IDLE)
+		return on_unsolicited(c, t, m);
 	if (c->phase == REQUEST) {
 		if (c->head && !skip_noted(c, m))
 			return;

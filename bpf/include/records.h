@@ -98,6 +98,7 @@ enum connection_flags {
 	CONNECTION_TLS = 1 << 1,       /* TLS records were seen on the socket */
 	CONNECTION_MIDSTREAM = 1 << 2, /* existed before it was first seen */
 	CONNECTION_BORN = 1 << 3,      /* its connect() was seen */
+	CONNECTION_UNSEEN = 1 << 4,    /* server: at t_open it answered a request that had come before it was first seen */
 };
 
 /* What is the same for all exchanges of one end of a connection. Sent before its first exchange, again when something

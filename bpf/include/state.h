@@ -45,6 +45,7 @@ struct conn {
 	u8 listed;  /* in local_ends */
 	u8 told;    /* unix: how often the response in progress was sent */
 	u8 paired;  /* unix: neither end has an address (socketpair) */
+	u8 open;    /* the thread x.tid_req has the request in progress among its open ones */
 	u8 exports; /* leads to a receiver of telemetry: see exports.h */
 };
 
@@ -97,6 +98,7 @@ enum { OPEN_REQUESTS = 4 };
 /* One thread: which requests it has received and not answered, and where it is inside a syscall. */
 struct thread {
 	u64 open[OPEN_REQUESTS]; /* span ids, 0 = free */
+	u32 more;                /* open ones that it has no room for */
 	u64 answering;           /* span id of the request that it answered last, until it receives another */
 	u64 vector;              /* address of the mmsghdr array of the current sendmmsg/recvmmsg */
 	u64 ssl;                 /* SSL* of the TLS library's call in progress, 0 outside */
@@ -280,18 +282,20 @@ static __always_inline void open_request(struct thread *t, u64 span)
 			return;
 		}
 	}
-	/* More than it holds: it has several open either way, and the oldest may be a leftover of a hand-off. */
-	t->open[0] = t->open[1];
-	t->open[1] = t->open[2];
-	t->open[2] = t->open[3];
-	t->open[3] = span;
+	t->more++;
 }
 
+/* Once for each that was opened, by the thread that did; one that another thread answers stays open here. */
 static __always_inline void close_request(struct thread *t, u64 span)
 {
-	for (int i = 0; i < OPEN_REQUESTS; i++)
-		if (t->open[i] == span)
+	for (int i = 0; i < OPEN_REQUESTS; i++) {
+		if (t->open[i] == span) {
 			t->open[i] = 0;
+			return;
+		}
+	}
+	if (t->more)
+		t->more--;
 }
 
 /* The one request that this thread has open, or is answering. Adds to *flags EXCHANGE_MANY when there are several (then
@@ -300,6 +304,10 @@ static __always_inline u64 only_request(const struct thread *t, u32 *flags)
 {
 	u64 only = 0;
 
+	if (t->more) {
+		*flags |= EXCHANGE_MANY;
+		return 0;
+	}
 	for (int i = 0; i < OPEN_REQUESTS; i++) {
 		if (!t->open[i])
 			continue;

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from otel_ebpf.errors import KernelError
+from otel_ebpf.errors import KernelError, UnsupportedError
 from otel_ebpf.kernel import elf
 from otel_ebpf.kernel.objects import Link, Object
 from otel_ebpf.runtimes.base import Kind, Layout, Probe, Recogniser, Refusal
@@ -219,7 +219,7 @@ class Runtimes:
                 loaded.leave_out([m for m in self._unused if m in loaded.maps])
                 loaded.load()
                 self._objects[kind] = loaded
-            except KernelError as failure:
+            except (KernelError, UnsupportedError) as failure:
                 self.failures[name] = str(failure)
                 self._objects[kind] = None
         return self._objects[kind]

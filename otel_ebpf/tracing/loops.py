@@ -22,16 +22,16 @@ _CHAIN = 16
 """Calls after calls that are followed back to their request."""
 _PIDS = 1 << 22
 _PID_MASK = np.uint32(_PIDS - 1)
-AGREES, LEAST = 0.99, 3
+AGREES, LEAST = 0.99, 8
 """Share of equal answers from which a rule is used for a process, and of how many."""
 _MEMORY = 2048
 """Samples of a process after which all of them are halved: it may behave differently under another load."""
 _FLAGS = (
     *("passed_on", "answered", "looked_at"),
-    *("handed_over", "queued", "judged_turn", "judged_order"),
+    *("handed_over", "queued", "responded", "judged_turn", "judged_order"),
 )
 _REMOVALS = 8
-"""Requests answered without a call that one pass can find in the queue of a thread."""
+"""Requests without a call, and calls without a request, that one pass can find in the queues of a thread."""
 NOBODY = np.uint64(0)
 
 Ids = NDArray[np.uint64]
@@ -67,7 +67,8 @@ class CallTable:
     """Calls, and what each rule says of them: the span id of a request, or NOBODY.
 
     handed_over: (n,) it, or a call before it, went out on the connection whose response the thread had just received:
-    one after the other, or out of a queue for a pool. queued: (n,) it had its place in the order. judged: (n,) the
+    one after the other, or out of a queue for a pool. queued, responded: (n,) it, or its response, had its place in the
+    order. judged: (n,) the
     rule was held against the backward one.
     """
 
@@ -86,6 +87,7 @@ class CallTable:
     retro_order: Ids
     handed_over: NDArray[np.bool_]
     queued: NDArray[np.bool_]
+    responded: NDArray[np.bool_]
     judged_turn: NDArray[np.bool_]
     judged_order: NDArray[np.bool_]
 
@@ -179,26 +181,24 @@ class Loops:
     def _follow_order(self, calls_known: NDArray[np.bool_], requests_known: NDArray[np.bool_]) -> None:
         """The k-th call of a thread is for its k-th request that was passed on at all."""
         calls, requests = self.calls, self.requests
-        left = ((calls.order == NOBODY) & calls_known & ~calls.queued).nonzero()[0]
-        queue = (~requests.passed_on & requests_known).nonzero()[0]
-        call, request, skipped = _matched(
-            (calls.thread, calls.wanted), left, (requests.thread, requests.start), queue, requests.first_byte
-        )
+        left = (calls_known & ~calls.queued).nonzero()[0]
+        queue = (requests_known & ~requests.passed_on).nonzero()[0]
+        call, request, no_request, no_call = _matched(calls, left, calls.wanted, requests, queue, requests.start)
         calls.order[call] = requests.span_id[request]
-        calls.queued[call] = True
-        requests.passed_on[request] = requests.passed_on[skipped] = True
+        calls.queued[call] = calls.queued[no_request] = True
+        requests.passed_on[request] = requests.passed_on[no_call] = True
 
     def _follow_responses(self, calls_known: NDArray[np.bool_], requests_known: NDArray[np.bool_]) -> None:
         """Backward: the k-th response that a thread writes is for the k-th response to a call that it received."""
         calls, requests = self.calls, self.requests
-        left = ((calls.retro_order == NOBODY) & calls_known & (calls.first_byte != 0)).nonzero()[0]
-        queue = (~requests.answered & requests_known & (requests.first_byte != 0)).nonzero()[0]
-        # Here the call's response comes first, and the request's follows: a request is late if it was answered before.
-        call, request, skipped = _matched(
-            (calls.thread, calls.first_byte), left, (requests.thread, requests.first_byte), queue, requests.first_byte
+        left = (calls_known & ~calls.responded & (calls.first_byte != 0)).nonzero()[0]
+        queue = (requests_known & ~requests.answered & (requests.first_byte != 0)).nonzero()[0]
+        call, request, no_request, no_call = _matched(
+            calls, left, calls.first_byte, requests, queue, requests.first_byte
         )
         calls.retro_order[call] = requests.span_id[request]
-        requests.answered[request] = requests.answered[skipped] = True
+        calls.responded[call] = calls.responded[no_request] = True
+        requests.answered[request] = requests.answered[no_call] = True
 
     def _look_back(self) -> None:
         """Backward: the response received last before a response was written was for the same request; and so was the
@@ -237,30 +237,31 @@ class Loops:
 
 
 def _matched(
-    calls: tuple[Ids, Ids], left: Rows, requests: tuple[Ids, Ids], queue: Rows, answered: Ids
-) -> tuple[Rows, Rows, Rows]:
-    """Calls `left` and requests `queue` of the same thread and the same rank in time; and requests that have no call.
+    calls: CallTable, left: Rows, call_time: Ids, requests: RequestTable, queue: Rows, request_time: Ids
+) -> tuple[Rows, Rows, Rows, Rows]:
+    """Calls `left` and requests `queue` of the same thread and the same rank in time; then calls without a request, and
+    requests without a call.
 
-    calls, requests: (thread, time) of the whole tables. A request that was answered before the call of its rank has
-    none: it leaves the queue, and those behind it move up. answered: of the whole table.
+    A request that was answered before the call of its rank has none; a call that was sent before the request of its
+    rank came is for one that nobody saw come. Either leaves its queue, and those behind it move up.
     """
-    skipped = np.zeros(0, np.intp)
-    nobody = left[:0], queue[:0], skipped
+    no_call, no_request = queue[:0], left[:0]
     for _ in range(_REMOVALS):
         if not len(left) or not len(queue):
-            return nobody
-        call, request = _by_rank([c[left] for c in calls], [r[queue] for r in requests])
+            break
+        call, request = _by_rank((calls.thread[left], call_time[left]), (requests.thread[queue], request_time[queue]))
         at, owner = left[call], queue[request]
-        late = answered[owner] < calls[1][at]
-        if not late.any():
-            early = requests[1][owner] <= calls[1][at]
-            return at[early], owner[early], skipped
+        answered = requests.first_byte[owner] < call_time[at]
+        unseen = ~answered & (requests.start[owner] > calls.wanted[at])
+        wrong = (answered | unseen).nonzero()[0]
+        if not len(wrong):
+            return at, owner, no_request, no_call
         # Of those of one thread only the first is sure, as what follows moves by it.
-        _, first = np.unique(requests[0][owner[late]], return_index=True)
-        without = owner[late][first]
-        skipped = np.concatenate([skipped, without])
-        queue = np.setdiff1d(queue, without)
-    return nobody
+        wrong = wrong[np.unique(calls.thread[at[wrong]], return_index=True)[1]]
+        no_call = np.concatenate([no_call, owner[wrong[answered[wrong]]]])
+        no_request = np.concatenate([no_request, at[wrong[unseen[wrong]]]])
+        left, queue = np.setdiff1d(left, no_request), np.setdiff1d(queue, no_call)
+    return left[:0], queue[:0], no_request, no_call
 
 
 def _by_rank(calls: Sequence[Ids], requests: Sequence[Ids]) -> tuple[Rows, Rows]:

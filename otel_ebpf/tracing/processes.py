@@ -54,12 +54,22 @@ class Processes:
         self._since = sparse(_PIDS, np.uint64)
         self._loop = sparse(_PIDS, np.uint64)
         self._units = sparse(_PIDS, np.uint64)
+        self._unseen = sparse(_PIDS, np.uint64)
         self._answers = np.zeros(1 << _ROLE_BITS, np.bool_)
 
     def traits(self, tgid: NDArray[np.uint32]) -> NDArray[np.uint8]:
         """(n,) Trait of each process."""
         traits: NDArray[np.uint8] = self._traits[tgid & _PID_MASK]
         return traits
+
+    def answered_unseen(self, tgid: NDArray[np.uint32], time: NDArray[np.uint64]) -> None:
+        """(n,) at these times they answered requests that had come before anybody looked; monotonic ns."""
+        np.maximum.at(self._unseen, tgid & _PID_MASK, time)
+
+    def half_seen(self, tgid: NDArray[np.uint32], start: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """(n,) whether a call may be for a request that nobody saw come."""
+        early: NDArray[np.bool_] = start < self._unseen[tgid & _PID_MASK]
+        return early
 
     def serves(self, tgid: NDArray[np.uint32]) -> None:
         """These processes are known to listen, before their first request has ended."""
@@ -83,7 +93,7 @@ class Processes:
     def forget(self, tgid: NDArray[np.uint32]) -> None:
         """They exited or became another program."""
         pids = tgid & _PID_MASK
-        for column in (self._traits, self._since, self._loop, self._units):
+        for column in (self._traits, self._since, self._loop, self._units, self._unseen):
             column[pids] = 0
 
     def arrived(

@@ -63,6 +63,7 @@ def calls_of(pool: Pool, rows: Rows, processes: Processes, waiting: NDArray[np.b
         waiting=waiting,
         cause=spans.cause[rows],
         named=np.full(len(rows), NONE, np.intp),
+        half_seen=processes.half_seen(tgid, spans.wanted[rows]),
         traits=processes.traits(tgid),
         remote_trace=_contexts(spans, rows),
         remote_parent=spans.remote_parent[rows],

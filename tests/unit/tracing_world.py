@@ -42,6 +42,7 @@ class Row(TypedDict, total=False):
     unit_rsp: int
     after: int
     start: int
+    wanted: int
     end: int
     first_byte: int
     cause: int
@@ -143,6 +144,7 @@ class Host:
             "tid_req": who.tid,
             "tid_rsp": (writer or who).tid,
             "start": round(start * MS),
+            "wanted": round(start * MS),
             "end": round(end * MS),
             "first_byte": round(end * MS),
             "cause": cause["span_id"] if cause else 0,

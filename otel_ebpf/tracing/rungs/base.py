@@ -52,6 +52,8 @@ class Calls:
     """(n,) span id of the one request that the sending thread had received and not answered; else 0"""
     named: NDArray[np.intp]
     """(n,) index of the request with that span id among the requests at hand, or NONE; not yet known in `wants`"""
+    half_seen: NDArray[np.bool_]
+    """(n,) the process had requests then that nobody saw come: which ones are open says little"""
     traits: NDArray[np.uint8]
     """(n,) what is known of the process (`processes.Trait`)"""
     remote_trace: NDArray[np.uint64]

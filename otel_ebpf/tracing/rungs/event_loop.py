@@ -24,14 +24,14 @@ from otel_ebpf.model import Link
 from otel_ebpf.tracing.bits import EPOLL
 from otel_ebpf.tracing.loops import AGREES, NOBODY, Loops
 from otel_ebpf.tracing.openings import Openings
-from otel_ebpf.tracing.processes import SERVES
+from otel_ebpf.tracing.processes import MIGRATES, SERVES
 from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, Rung, find
 
 _TURN, _ORDER = np.uint8(Link.TURN), np.uint8(Link.ORDER)
 
 
 class EventLoop(Rung):
-    """Speaks for calls on polled sockets of processes whose unit of execution is the thread. State: `loops.Loops`."""
+    """Speaks for calls on polled sockets, in processes whose tasks stay with their threads. State: `loops.Loops`."""
 
     link = Link.TURN
 
@@ -42,7 +42,7 @@ class EventLoop(Rung):
         self._method = np.zeros(0, np.uint8)
 
     def wants(self, calls: Calls, requests: Requests) -> NDArray[np.uint64]:
-        mine = (calls.has(EPOLL) & calls.looping & calls.of_process(SERVES)).nonzero()[0]
+        mine = (calls.has(EPOLL) & calls.looping & calls.of_process(SERVES) & ~calls.of_process(MIGRATES)).nonzero()[0]
         self._found = np.zeros(len(calls), np.uint64)
         self._method = np.full(len(calls), _TURN)
         self._loops.learn(calls, mine, requests, self._openings.waiting_recently)
@@ -67,7 +67,8 @@ class EventLoop(Rung):
         """(k,) span id of the request of each call of `mine`, 0: not (yet) decided; (k,) by which `Link`."""
         found, method = np.zeros(len(mine), np.uint64), np.full(len(mine), _TURN)
         # All requests that it may be for are known then, and with them all that the backward rule can say.
-        settled = (~self._openings.waiting_recently(calls.tgid[mine], calls.wanted[mine])).nonzero()[0]
+        waits = self._openings.waiting_recently(calls.tgid[mine], calls.wanted[mine])
+        settled = (~waits & ~calls.half_seen[mine]).nonzero()[0]
         table = self._loops.calls
         at = find(table.span_id, calls.span_id[mine[settled]])
         settled, at = settled[at != NONE], at[at != NONE]

@@ -30,7 +30,7 @@ class ThreadAlone(Rung):
     def propose(self, calls: Calls, requests: Requests) -> Proposal:
         said = Proposal.silent(len(calls))
         doubtful = calls.of_process(MIGRATES) | (calls.has(EPOLL) & calls.of_process(_LOOPS))
-        named = ((calls.cause != 0) & ~doubtful & calls.threaded).nonzero()[0]
+        named = ((calls.cause != 0) & ~doubtful & ~calls.half_seen & calls.threaded).nonzero()[0]
         said.open[named] = True
         if not len(named) or not len(requests):
             return said
