@@ -68,7 +68,8 @@ static __always_inline struct runtime *find_runtime(u32 tgid)
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct runtime *r = bpf_map_lookup_elem(&runtimes, &tgid);
 
-	if (r || !(BPF_CORE_READ(task, flags) & PF_FORKNOEXEC))
+	/* Of the process: each further thread has the flag, as nothing but exec clears it. */
+	if (r || !(BPF_CORE_READ(task, group_leader, flags) & PF_FORKNOEXEC))
 		return r;
 	u32 parent = BPF_CORE_READ(task, group_leader, real_parent, tgid);
 	r = bpf_map_lookup_elem(&runtimes, &parent);
