@@ -129,7 +129,7 @@ class Gateway:
 
     def _receive(self, signal: Signal, data: bytes) -> None:
         if signal == "metrics":
-            self._exporter.submit(signal, data, data_points(data))
+            self._send(signal, data, data_points(data))
             return
         request = parse(signal, data)
         now = time.monotonic()
@@ -164,7 +164,13 @@ class Gateway:
         if changed:
             data = request.SerializeToString()
         if items:
-            self._exporter.submit(held.signal, data, items)
+            self._send(held.signal, data, items)
+
+    def _send(self, signal: Signal, data: bytes, items: int) -> None:
+        if self._exporter.exports(signal):
+            self._exporter.submit(signal, data, items)  # which counts what it drops
+        else:
+            self.lost[f"nowhere to send {signal}"] += items
 
 
 def _drop_rules(request: Request) -> None:

@@ -14,6 +14,7 @@ from typing import TypeVar
 from otel_ebpf import heap
 from otel_ebpf.config import Config
 from otel_ebpf.config.kinds import Duration, Kind, Size
+from otel_ebpf.config.otlp import SIGNALS
 from otel_ebpf.control.admin import Admin, Health
 from otel_ebpf.control.statistics import Statistics
 from otel_ebpf.errors import ConfigError
@@ -39,7 +40,7 @@ def main(config: Config, options: argparse.Namespace) -> int:
     window = _value(Duration(least=0.1, most=600), options.window, "--window")
     memory = _value(Size(least=1 << 20, most=1 << 40), options.memory, "--memory")
     wanted = listening(options)
-    settings = otlp_settings(config)
+    settings = otlp_settings(config, SIGNALS)
     if "traces" not in settings.signals:
         raise ConfigError("gateway: nowhere to send traces to: give --otlp-endpoint URL")
     stopping = os.eventfd(0, os.EFD_CLOEXEC)

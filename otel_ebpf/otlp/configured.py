@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from otel_ebpf.config import Config
 from otel_ebpf.config.otlp import SIGNALS
 from otel_ebpf.otlp.settings import OtlpSettings, SignalSettings
@@ -11,11 +13,11 @@ POINTS, POINTS_AT_ONCE = 200_000, 8192
 all at once, and would never pass a small one."""
 
 
-def otlp_settings(config: Config) -> OtlpSettings:
-    """What the exporter needs to know, of the configuration."""
+def otlp_settings(config: Config, signals: Sequence[str] | None = None) -> OtlpSettings:
+    """What the exporter needs to know, of the configuration. signals: other ones than it names."""
     settings = OtlpSettings(metric_interval=config.metrics.interval)
     for name in SIGNALS:
-        target = config.otlp.of(name) if name in config.signals else None
+        target = config.otlp.of(name) if name in (signals or config.signals) else None
         if target is None:
             continue
         settings.signals[name] = SignalSettings(
