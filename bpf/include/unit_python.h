@@ -6,9 +6,10 @@
  * says no more than the thread. The address of a context is used again at once, so its name here is the moment of its
  * birth, which the probes of python.bpf.c see; one that is older than the probes is named when it is first met.
  *
- * Greenlets share a thread and have stacks of their own: what lies at the bottom of the stack (3.11: its first chunk,
- * which a thread never gives up; before: the first frame) is theirs. A thread that shows one stack only, in a process
- * without greenlets or in one with, is a plain thread. */
+ * Greenlets share a thread. Their library keeps the one that runs in a thread-local variable, and the main one, which is
+ * the thread itself; they are named by birth as contexts are. Of releases that keep it elsewhere the stacks tell: what
+ * lies at the bottom (3.11: the first chunk, which a thread never gives up; before: the first frame) is a greenlet's own,
+ * and a thread that has shown one stack only is a plain thread. */
 #pragma once
 
 #include "lineage.h"
@@ -23,9 +24,14 @@ struct python_runtime {
 	u32 stack;      /* topmost chunk of the data stack, or topmost frame */
 	u32 stack_back; /* in that: the one below */
 	u32 births;     /* the probes see all contexts that are made */
-	u32 greenlets;  /* the process has loaded the greenlet library */
-	u32 epoch;      /* differs between processes that had the same id */
+	u32 greenlets;  /* enum greenlets */
+	u32 tls_block;  /* offset in the thread's vector of the library's thread-local block */
+	u32 tls_state;  /* offset in that of the pointer to its state */
+	u64 greenlet_type; /* address of PyGreenlet_Type */
+	u32 epoch;         /* differs between processes that had the same id */
 };
+
+enum greenlets { NO_GREENLETS = 0, BY_STACK = 1, BY_OBJECT = 2 };
 
 struct python_context {
 	u64 references;
@@ -37,18 +43,18 @@ struct python_context {
 	u32 unused;
 };
 
-struct context_key {
-	u64 context;
+struct object_key {
+	u64 object;
 	u32 tgid;
 	u32 epoch;
 };
-/* Names of contexts. What was used longest ago makes room: it gets another name then, and is undecided. */
+/* Names of contexts and greenlets. What was used longest ago makes room: it gets another name then, and is undecided. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
-	__type(key, struct context_key);
+	__type(key, struct object_key);
 	__type(value, u64);
-} contexts SEC(".maps");
+} python_objects SEC(".maps");
 
 /* The first stack that a thread showed, and whether it showed another since. */
 struct stack_seen {
@@ -71,29 +77,30 @@ static __always_inline u64 user_word(u64 at)
 	return word;
 }
 
-/* A name that no other context of the process has: when, in 4 ns, and on which CPU it was given. */
-static __always_inline u64 new_context_name(void)
+/* A name that no other object of the process has: when, in 4 ns, and on which CPU it was given. */
+static __always_inline u64 new_unit(u32 kind)
 {
 	u64 name = bpf_ktime_get_ns() >> 2 << 6 | (bpf_get_smp_processor_id() & 63);
 
-	return UNIT(UNIT_CONTEXT, name);
+	return UNIT(kind, name);
 }
 
-static __always_inline u64 context_unit(const struct python_runtime *r, u32 tgid, u64 context)
+static __always_inline u64 object_unit(const struct python_runtime *r, u32 tgid, u64 object, u32 kind)
 {
-	struct context_key key = { context, tgid, r->epoch };
+	struct object_key key = { object, tgid, r->epoch };
 	u64 *known, fresh;
 
 	if (!r->births)
 		return UNIT(UNIT_OPAQUE, 0);
-	known = bpf_map_lookup_elem(&contexts, &key);
-	if (known)
+	known = bpf_map_lookup_elem(&python_objects, &key);
+	if (known && *known >> 56 == kind)
 		return *known;
-	fresh = new_context_name();
-	if (!bpf_map_update_elem(&contexts, &key, &fresh, BPF_NOEXIST))
-		return fresh;
-	known = bpf_map_lookup_elem(&contexts, &key); /* another thread was quicker */
-	return known ? *known : UNIT(UNIT_OPAQUE, 0);
+	fresh = new_unit(kind); /* older than the probes; or another object was there when they came */
+	if (bpf_map_update_elem(&python_objects, &key, &fresh, known ? BPF_EXIST : BPF_NOEXIST)) {
+		known = bpf_map_lookup_elem(&python_objects, &key); /* another thread was quicker */
+		return known && *known >> 56 == kind ? *known : UNIT(UNIT_OPAQUE, 0);
+	}
+	return fresh;
 }
 
 enum { PYTHON_DEPTH = 256 };
@@ -115,7 +122,7 @@ static __always_inline u64 stack_root(const struct python_runtime *r, u64 thread
 	return 0;
 }
 
-static __always_inline u64 greenlet_unit(const struct python_runtime *r, const struct unit_at *at, u64 thread)
+static __always_inline u64 greenlet_by_stack(const struct python_runtime *r, const struct unit_at *at, u64 thread)
 {
 	u64 id = (u64)at->tgid << 32 | at->tid;
 	u64 root = stack_root(r, thread);
@@ -133,6 +140,27 @@ static __always_inline u64 greenlet_unit(const struct python_runtime *r, const s
 	return seen->others ? UNIT(UNIT_GREENLET, root) : 0;
 }
 
+struct greenlet_state {
+	u64 main;
+	u64 current;
+};
+enum { DTV = 8 }; /* thread pointer + 8: the vector of thread-local blocks */
+static __always_inline u64 greenlet_by_object(const struct python_runtime *r, const struct unit_at *at)
+{
+	struct greenlet_state state;
+	u64 block = user_word(user_word(at->fsbase + DTV) + r->tls_block), state_at;
+
+	if (!block || block == ~0ull) /* the thread has none of the library's variables */
+		return 0;
+	state_at = user_word(block + r->tls_state);
+	if (state_at <= 1) /* no greenlet has run in it, or it ends */
+		return 0;
+	if (bpf_probe_read_user(&state, sizeof(state), (void *)state_at) ||
+	    user_word(state.main + 8) != r->greenlet_type)
+		return UNIT(UNIT_OPAQUE, 0);
+	return state.current == state.main ? 0 : object_unit(r, at->tgid, state.current, UNIT_GREENLET);
+}
+
 static __always_inline u64 python_unit(const struct python_runtime *r, const struct unit_at *at)
 {
 	struct python_context context;
@@ -148,7 +176,9 @@ static __always_inline u64 python_unit(const struct python_runtime *r, const str
 		if (bpf_probe_read_user(&context, sizeof(context), (void *)current) || context.type != r->type)
 			return UNIT(UNIT_OPAQUE, 0);
 		if (context.entered)
-			return context_unit(r, at->tgid, current);
+			return object_unit(r, at->tgid, current, UNIT_CONTEXT);
 	}
-	return r->greenlets ? greenlet_unit(r, at, thread) : 0;
+	if (r->greenlets == BY_OBJECT)
+		return greenlet_by_object(r, at);
+	return r->greenlets == BY_STACK ? greenlet_by_stack(r, at, thread) : 0;
 }

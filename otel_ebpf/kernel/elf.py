@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 _ELF64_LITTLE = b"\x7fELF\x02\x01"
 _LOAD, _DYNSYM, _OBJECT, _FUNCTION = 1, 11, 1, 2
-_RELA, _RUNS = 4, 1
+_RELA, _RUNS, _TLS = 4, 1, 7
 _RELATIVE = (8, 1027)
 """R_X86_64_RELATIVE, R_AARCH64_RELATIVE"""
+_MODULE = (16,)
+"""R_X86_64_DTPMOD64"""
 _MOST_RELOCATIONS = 1 << 20
 _EXECUTABLE = 2
 """ET_EXEC: mapped where its addresses say."""
@@ -39,14 +42,15 @@ class Image:
     """What was asked for of one file.
 
     fixed: it is mapped at its own addresses (ET_EXEC). loads: (address, offset, length) of its segments; code: of the
-    executable ones. relocations: (offset, length) of its tables of them. symbols: those of the names that it exports;
-    name → address.
+    executable ones. relocations: (offset, length) of its tables of them. tls: bytes of a thread's variables. symbols:
+    those of the names that it exports; name → address.
     """
 
     fixed: bool
     loads: list[tuple[int, int, int]]
     code: list[tuple[int, int, int]]
     relocations: list[tuple[int, int]]
+    tls: int
     symbols: dict[str, int]
 
     def file_offset(self, address: int) -> int | None:
@@ -137,16 +141,32 @@ def pointers(path: str, image: Image, addresses: Sequence[int]) -> list[int]:
                 at = image.file_offset(address)
                 if at is not None:
                     found[address] = int.from_bytes(os.pread(file.fileno(), 8, at), "little")
-            for offset, length in image.relocations:
-                count = min(length // _RELOCATION.itemsize, _MOST_RELOCATIONS)
-                data = _table(file.fileno(), offset, count, _RELOCATION.itemsize)
-                table = np.frombuffer(data, _RELOCATION)
-                table = table[np.isin(table["offset"], np.array(addresses, np.uint64))]
-                for entry in table[np.isin(table["type"], _RELATIVE)]:
+            for table in _relocations(file.fileno(), image):
+                asked = table[np.isin(table["offset"], np.array(addresses, np.uint64))]
+                for entry in asked[np.isin(asked["type"], _RELATIVE)]:
                     found[int(entry["offset"])] = int(entry["addend"])
     except (OSError, OverflowError, ValueError):
         pass
     return [found[address] for address in addresses]
+
+
+def module_numbers(path: str, image: Image) -> list[int]:
+    """The file's own addresses of words that hold, when it is loaded, the number of its thread-local variables."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            return [
+                int(at)
+                for table in _relocations(file.fileno(), image)
+                for at in table["offset"][np.isin(table["type"], _MODULE) & (table["symbol"] == 0)]
+            ]
+    except (OSError, OverflowError, ValueError):
+        return []
+
+
+def _relocations(file: int, image: Image) -> Iterator[NDArray[np.void]]:
+    for offset, length in image.relocations:
+        count = min(length // _RELOCATION.itemsize, _MOST_RELOCATIONS)
+        yield np.frombuffer(_table(file, offset, count, _RELOCATION.itemsize), _RELOCATION)
 
 
 def text(path: str, image: Image, address: int) -> bytes:
@@ -178,11 +198,11 @@ def _image(file: int, names: Collection[str], types: Collection[int]) -> Image |
     segments, sections, segment_size, segment_count, section_size, section_count = _FILE_HEADER.unpack(header)
     if segment_size != _SEGMENT.size or section_size != _SECTION.size:
         return None
+    table = _table(file, segments, min(segment_count, _MOST_SEGMENTS), _SEGMENT.size)
+    headed = list(_SEGMENT.iter_unpack(table))
     loads = [
         (flags, address, offset, length)
-        for kind, flags, offset, address, _physical, length, _memory, _align in _SEGMENT.iter_unpack(
-            _table(file, segments, min(segment_count, _MOST_SEGMENTS), _SEGMENT.size)
-        )
+        for kind, flags, offset, address, _physical, length, _memory, _align in headed
         if kind == _LOAD
     ]
     found = Image(
@@ -190,6 +210,7 @@ def _image(file: int, names: Collection[str], types: Collection[int]) -> Image |
         loads=[(address, offset, length) for _flags, address, offset, length in loads],
         code=[(address, offset, length) for flags, address, offset, length in loads if flags & _RUNS],
         relocations=[],
+        tls=next((h[6] for h in headed if h[0] == _TLS), 0),
         symbols={},
     )
     table = _table(file, sections, min(section_count, _MOST_SECTIONS), _SECTION.size)

@@ -55,6 +55,11 @@ class Mapping:
         return not self.inode
 
 
+def link_of(pid: int, mapping: Mapping) -> str:
+    """A path that opens the mapped file itself, in any mount namespace, deleted or not."""
+    return f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"
+
+
 class Memory:
     """One process's memory, until `__exit__`. Bound to the process that had the pid when it was opened.
 

@@ -21,8 +21,9 @@ from itertools import islice
 
 from otel_ebpf.kernel import elf
 from otel_ebpf.resource.procfs import start_of
+from otel_ebpf.runtimes import greenlets
 from otel_ebpf.runtimes.base import Kind, Layout, Probe, Refusal
-from otel_ebpf.runtimes.memory import Mapping, Memory
+from otel_ebpf.runtimes.memory import Mapping, Memory, link_of
 from otel_ebpf.runtimes.python_offsets import OFFSETS, Offsets
 
 _BORN = "python_born"
@@ -31,7 +32,6 @@ _MAKERS = ("PyContext_CopyCurrent", "PyContext_New", "PyContext_Copy")
 _EXPORTED = ("_PyRuntime", "Py_Version", "PyContext_Type", *_MAKERS)
 _LIBRARY = re.compile(r"/libpython3[^/]*$")
 _INTERPRETER = re.compile(r"/python(3\.\d+)(?:/|$)|/libpython(3\.\d+)")
-_GREENLETS = re.compile(r"/_greenlet\.[^/]*$")
 _TYPE_NEW, _TYPE_METHODS = 312, 232
 """struct _typeobject: tp_new, tp_methods; the same from 3.7 to 3.14."""
 _MOST_METHODS = 32
@@ -97,7 +97,7 @@ class Python:
         minor, offsets, keyed = next((t for t in tried if t[2]), (0, known[0][1], None))
         if keyed is None:
             return Refusal(what, "no thread of it is where this version has them", again=True)
-        link = _link(memory.pid, first)
+        link = link_of(memory.pid, first)
         makers = self._births(link, image)
         numbers = {
             "type": image.symbols.get("PyContext_Type", 0) + bias,
@@ -108,12 +108,15 @@ class Python:
             "stack": offsets.stack,
             "stack_back": offsets.stack_back,
             "births": int(bool(makers)),
-            "greenlets": int(any(_GREENLETS.search(a.path) for a in mapped)),
             "epoch": (start_of(memory.pid) or 0) & 0xFFFFFFFF,
         }
-        probes = tuple(Probe(link, offset, _BORN, returns=True) for offset in makers)
-        refresh = 0.0 if numbers["greenlets"] else _REFRESH
-        return Layout(self.kind, name.replace("?", str(minor)), numbers, probes, {"births": 0}, refresh=refresh)
+        probes = [Probe(link, offset, _BORN, returns=True) for offset in makers]
+        pointers = (pointer for _, pointer in islice(_threads(memory, runtime, offsets), _MOST_THREADS))
+        switching = greenlets.find(memory, mapped, pointers)
+        numbers |= switching.numbers
+        probes += switching.probes
+        refresh = _REFRESH if switching.refresh else 0.0
+        return Layout(self.kind, name.replace("?", str(minor)), numbers, tuple(probes), {"births": 0}, refresh=refresh)
 
     def _find(self, pid: int, mapped: Sequence[Mapping]) -> tuple[elf.Image, Mapping] | None:
         """The file that exports `_PyRuntime`, and its first mapping: a libpython, else the executable."""
@@ -126,7 +129,7 @@ class Python:
         libraries = [a for a in firsts.values() if _LIBRARY.search(a.path.removesuffix(" (deleted)"))]
         main = [a for a in firsts.values() if executable and a.inode == executable[1]]
         for area in (*libraries[:4], *main[:2]):
-            image = self._image(_link(pid, area))
+            image = self._image(link_of(pid, area))
             if image is not None and "_PyRuntime" in image.symbols:
                 return image, area
         return None
@@ -178,11 +181,6 @@ def _makers(path: str, image: elf.Image) -> tuple[int, ...]:
     if None in offsets or len(addresses) <= len(_MAKERS):
         return ()
     return tuple(sorted({elf.probe_point(path, at) for at in offsets if at is not None}))
-
-
-def _link(pid: int, mapping: Mapping) -> str:
-    """A path that opens the mapped file itself, in any mount namespace, deleted or not."""
-    return f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"
 
 
 def _number(memory: Memory, address: int) -> int:
