@@ -16,6 +16,12 @@ static __always_inline void on_stream(struct conn *c, struct sock *sk, struct th
 	if (!tcp) {
 		if (!c->k.peer && c->n <= TRIES)
 			meet_unix_peer(c, sk, storage);
+		/* A client that writes before its server accepts has begun its request without knowing of it. */
+		if (c->k.peer && c->phase == REQUEST)
+			c->x.flags |= EXCHANGE_PEER;
+		/* Who has shut down its sending reads what was left (PHP-FPM), which it cannot answer. */
+		if (!m->send && !c->client && c->phase != REQUEST && BPF_CORE_READ(sk, sk_shutdown) & SEND_SHUTDOWN)
+			return;
 	} else if (c->client) {
 		if (m->send && c->phase != REQUEST && !c->head) {
 			find_server(c, m->seq);
@@ -27,6 +33,9 @@ static __always_inline void on_stream(struct conn *c, struct sock *sk, struct th
 		find_client(c, m->send ? c->x.seq_req : m->seq);
 		if (c->k.peer && c->phase == REQUEST)
 			c->x.flags |= EXCHANGE_PEER;
+		/* Who has shut down its sending reads what was left (PHP-FPM), which it cannot answer. */
+		if (!m->send && !c->client && c->phase != REQUEST && BPF_CORE_READ(sk, sk_shutdown) & SEND_SHUTDOWN)
+			return;
 	}
 	if (c->ignored)
 		return;

@@ -16,9 +16,10 @@ def registry() -> tuple[Protocol, ...]:
     The modules are imported here, since the rooms that only need the contracts (base.py) need no parser.
     """
     from otel_ebpf.protocols.dns import Dns
+    from otel_ebpf.protocols.fastcgi import FastCgi
     from otel_ebpf.protocols.http import Http
     from otel_ebpf.protocols.mysql import MySQL
     from otel_ebpf.protocols.postgresql import PostgreSQL
     from otel_ebpf.protocols.redis import Redis
 
-    return (Http(), Redis(), PostgreSQL(), MySQL(), Dns())
+    return (Http(), Redis(), PostgreSQL(), MySQL(), Dns(), FastCgi())

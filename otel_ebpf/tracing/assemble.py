@@ -225,7 +225,7 @@ class Assembler:
         self._openings.settle(int(time))
         waiting = self._openings.waiting(spans.tgid[rows], spans.start[rows])
         calls, requests = calls_of(pool, rows, self.processes, waiting), requests_of(pool, fresh_requests, fresh=True)
-        wanted = [self._late(rows), *(rung.wants(calls, requests) for rung in self._rungs)]
+        wanted = [self._late(rows, waiting), *(rung.wants(calls, requests) for rung in self._rungs)]
         requests, gone = with_wanted(requests, np.concatenate(wanted), pool, self._memory)
         calls.named = find(requests.span_id, calls.cause)
         verdict = decide(self._rungs, calls, requests)
@@ -240,11 +240,15 @@ class Assembler:
         self.counters.conflicts += int(verdict.conflict.sum())
         self.counters.timed_out += int((verdict.open & past).sum())
 
-    def _late(self, calls: Rows) -> NDArray[np.uint64]:
-        """Span ids of the requests that calls name and that did not become due with them: searched for once."""
+    def _late(self, calls: Rows, waiting: NDArray[np.bool_]) -> NDArray[np.uint64]:
+        """Span ids of the requests that calls name and that did not become due with them: searched for once.
+
+        At once where no request can come any more: an unfinished response may have kept the call longer than that.
+        """
         pool = self._pool
-        named = calls[(pool.spans.cause[calls] != 0) & (pool.asked[calls] != ASKED)]
-        late: Rows = named[pool.asked[named] == SEEN]
+        asking = (pool.spans.cause[calls] != 0) & (pool.asked[calls] != ASKED)
+        named = calls[asking]
+        late: Rows = named[(pool.asked[named] == SEEN) | ~waiting[asking]]
         pool.asked[named] += np.uint8(1)
         causes: NDArray[np.uint64] = pool.spans.cause[late]
         return causes

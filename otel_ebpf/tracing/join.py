@@ -84,6 +84,8 @@ def _match_interval(spans: Spans, rows: Rows) -> tuple[Rows, Rows]:
     client = clients[order[np.maximum(found, 0)] * (found >= 0)]
     middle = middle[order[at_server] - len(clients)]
     fits = (found >= 0) & (spans.pair[client] == spans.pair[server]) & (middle <= spans.end[client])
+    # What was left unread of a request (FastCGI's last record) looks like one more, that is never answered.
+    fits &= (answered[order[at_server] - len(clients)] != 0) | (spans.first_byte[client] == 0)
     client, server = client[fits], server[fits]
     _, where, times = np.unique(client, return_inverse=True, return_counts=True)
     once = times[where] == 1

@@ -34,7 +34,7 @@ from tests.unit.exchanges import BTF, CONNECTION, Said, announcements, batch
 from tests.unit.recorded import talks
 
 PROTOCOLS = tuple(protocol.name for protocol in registry())
-PORTS = {"http": 8080, "redis": 6379, "postgresql": 5432, "mysql": 3306, "dns": 53}
+PORTS = {"http": 8080, "redis": 6379, "postgresql": 5432, "mysql": 3306, "dns": 53, "fastcgi": 9000}
 IPPROTO_UDP = 17
 _APART_NS = 10**7
 
@@ -105,7 +105,7 @@ def _value(value: AnyValue) -> Value:
 
 @cache
 def emitted(protocol: str) -> Emitted:
-    """What is exported for all recordings of "http", "redis", "postgresql", "mysql" or "dns"."""
+    """What is exported for all recordings of "http", "redis", "postgresql", "mysql", "dns" or "fastcgi"."""
     found = Emitted()
     # An endpoint makes the stages encode; nothing is ever sent there.
     flags = {"otlp.endpoint": ("http://127.0.0.1:4318", "test"), "signals": ("traces,metrics,logs", "test")}

@@ -36,6 +36,7 @@ METRICS: dict[str, dict[str, tuple[float, ...]]] = {
     "postgresql": {"db.client.operation.duration": DB_BOUNDS},
     "mysql": {"db.client.operation.duration": DB_BOUNDS},
     "dns": {"dns.lookup.duration": HTTP_BOUNDS},
+    "fastcgi": {"http.server.request.duration": HTTP_BOUNDS, "http.client.request.duration": HTTP_BOUNDS},
 }
 SERVER, CLIENT = Span.SPAN_KIND_SERVER, Span.SPAN_KIND_CLIENT
 HTTP_SERVER = {"http.request.method", "url.scheme", "url.path"}
@@ -45,6 +46,7 @@ REQUIRED: dict[str, dict[int, set[str]]] = {
     "redis": {SERVER: {"db.system.name"}, CLIENT: {"db.system.name", "db.operation.name"}},
     "postgresql": {SERVER: {"db.system.name"}, CLIENT: {"db.system.name"}},
     "mysql": {SERVER: {"db.system.name"}, CLIENT: {"db.system.name"}},
+    "fastcgi": {SERVER: HTTP_SERVER, CLIENT: HTTP_CLIENT},
     "dns": {SERVER: {"dns.question.name"}, CLIENT: {"dns.question.name"}},
 }
 every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)

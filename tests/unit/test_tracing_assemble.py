@@ -93,6 +93,15 @@ def test_over_a_unix_socket_times_may_be_off_at_the_edges(host: Host) -> None:
     assert deliver([call, request]).parent(request) == call["span_id"]
 
 
+def test_what_was_left_unread_of_a_request_does_not_hide_its_other_end(host: Host) -> None:
+    """PHP-FPM reads FastCGI's last record after it has answered: to the kernel side a request without an answer."""
+    call, request = host.exchange(host.process(), host.process(), 0, 20, unix=True, head=False)
+    left = request | {"span_id": 999, "start": 19 * MS, "first_byte": 0, "end": 19 * MS, "tid_rsp": 0}
+    left["flags"] = int(left["flags"]) | int(Flag.UNANSWERED)
+    decided = deliver([call, request, left])
+    assert decided.parent(request) == call["span_id"]
+
+
 def test_an_exchange_whose_peer_was_not_known_yet_is_joined_if_both_rows_are_there(host: Host) -> None:
     call, request = host.exchange(host.process(), host.process(), 0, 5, head=False)
     call["flags"] = 0
@@ -313,6 +322,20 @@ def test_a_call_waits_for_the_request_that_the_kernel_names(host: Host) -> None:
     request = host.request(app, 0, 30 * SECOND)
     call = host.call(app, 50, 100, cause=request)
     assert released_after([request, call], call, seeded()) > 29 * SECOND
+
+
+def test_a_call_whose_response_was_awaited_longer_than_its_request_still_gets_it(host: Host) -> None:
+    app = host.process()
+    request = host.request(app, 0, 200)
+    call = host.call(app, 50, 100, cause=request, flags=Flag.PARTIAL)
+    assembler = seeded()
+    batches = []
+    for at_ms in range(300, 6000, 100):
+        rows = [request, call] if at_ms == 300 else []
+        waits = np.array([0, 5 * SECOND * MS], np.uint64) if rows else None
+        assembler.hear(None, (np.zeros(0, np.uint32), None), at_ms * MS)
+        batches.append(assembler.feed(spans(rows) if rows else Spans.empty(), at_ms * MS, waits))
+    assert Decided(batches).parent(call) == request["span_id"]
 
 
 def test_but_not_forever(host: Host) -> None:

@@ -108,7 +108,10 @@ def connections(draw: st.DrawFn) -> list[Row]:
 
 
 def match_twin(rows: list[Row]) -> set[tuple[int, int]]:
-    """(client, server) span ids: alone with their (pair, seq), or the only server whose middle lies in the client."""
+    """(client, server) span ids: alone with their (pair, seq), or the only server whose middle lies in the client.
+
+    A server that never answered is not the other end of a client that was answered.
+    """
     clients = [r for r in rows if r["kind"] == Kind.CLIENT]
     servers = [r for r in rows if r["kind"] == Kind.SERVER]
     found = set()
@@ -123,7 +126,7 @@ def match_twin(rows: list[Row]) -> set[tuple[int, int]]:
         before = [c for c in clients if not c["seq"] and c["pair"] == server["pair"] and c["start"] <= middle]
         if before:
             latest = max(before, key=lambda c: (c["start"], c["span_id"]))
-            if middle <= latest["end"]:
+            if middle <= latest["end"] and (server["first_byte"] or not latest["first_byte"]):
                 nested.setdefault(latest["span_id"], []).append(server["span_id"])
     return found | {(client, only[0]) for client, only in nested.items() if len(only) == 1}
 
