@@ -17,12 +17,14 @@ from otel_ebpf import heap
 from otel_ebpf.capture.live import CaptureSettings, LiveSource
 from otel_ebpf.capture.namespace import inode_of
 from otel_ebpf.config import Config
+from otel_ebpf.config.otlp import SIGNALS
 from otel_ebpf.control.admin import Admin, Health
 from otel_ebpf.control.embedded import EmbeddedViewer, embedded_viewer
 from otel_ebpf.control.report import report
 from otel_ebpf.control.statistics import Statistics
 from otel_ebpf.control.tables import Sink
 from otel_ebpf.errors import KernelError, UnsupportedError
+from otel_ebpf.foreign.listening import port_of
 from otel_ebpf.model import Resource
 from otel_ebpf.otlp.configured import otlp_settings
 from otel_ebpf.otlp.exporter import Exporter
@@ -69,7 +71,9 @@ class Agent:
         self.notes: Sequence[str] = ()
         """What the operator should know besides what the parts report."""
         self.exporter = Exporter(otlp_settings(config))
-        self.pipeline = Pipeline(config, self.source.object.btf.dtype("connection"), self._submit, self.sinks)
+        self.pipeline = Pipeline(
+            config, self.source.object.btf.dtype("connection"), self._submit, self.sinks, self.source.follow_exports
+        )
         self._metrics_due = time.monotonic() + config.metrics.interval
         self._turned = 0.0
         self._pause = config.kernel.poll
@@ -80,6 +84,8 @@ class Agent:
     def start(self) -> None:
         """Attach everything."""
         self.source.start()
+        targets = (self.config.otlp.of(signal) for signal in SIGNALS)
+        self.pipeline.listening.begin(port_of(target.url) for target in targets if target is not None)
         gc.collect()
         gc.freeze()  # what is there now stays: the collector need not look at it again
         heap.give_back()  # libbpf parsed the kernel's BTF in some 20 MB that are free again

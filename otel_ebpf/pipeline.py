@@ -9,7 +9,7 @@ One direction, whole batches; what is lost in a stage is counted by that stage a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +23,7 @@ from otel_ebpf.combinations import Combinations
 from otel_ebpf.config import Config
 from otel_ebpf.config.otlp import Signal
 from otel_ebpf.control.tables import Sink, Tables, known
+from otel_ebpf.foreign.listening import Listening, protocol_codes
 from otel_ebpf.metrics.durations import DurationMetrics
 from otel_ebpf.metrics.graph import ServiceGraph
 from otel_ebpf.metrics.points import Temporality
@@ -43,6 +44,7 @@ from otel_ebpf.resource.peers import PeerNames
 from otel_ebpf.resource.resources import Resources
 from otel_ebpf.tracing.assemble import Assembler
 from otel_ebpf.tracing.bits import SERVER
+from otel_ebpf.tracing.completion import Completion as ForeignCompletion
 from otel_ebpf.tracing.sampling import Sampler
 from otel_ebpf.tracing.trust import Trust
 
@@ -52,6 +54,8 @@ SHAPES = 65536
 RESOURCES = 8192
 ARRIVAL_NS = IDLE_NS + 10_000_000
 """A row is in the drain whose `swept` is this long after its exchange ended, at the latest."""
+RENAMED_NS = 60 * 10**9
+"""For so long after a process was found to be called otherwise, rows from before are called so, too."""
 ROWS = 8192
 """Rows that are handed on together: their columns fit the cache, and come from memory that was used before."""
 ENCODED: tuple[Signal, ...] = ("traces", "logs")
@@ -80,7 +84,8 @@ class Stages:
 class Pipeline:
     """All stages between capture and export.
 
-    submit: takes (signal, message), must not block. connection: dtype of `struct connection`.
+    submit: takes (signal, message), must not block. connection: dtype of `struct connection`. follow: told of ports
+    at which there are receivers of telemetry.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Pipeline:
         connection: np.dtype[np.void],
         submit: Callable[[str, Message], object],
         sinks: Sequence[Sink] = (),
+        follow: Callable[[Iterable[int]], object] | None = None,
     ) -> None:
         self.config = config
         self.stages = Stages()
@@ -119,9 +125,16 @@ class Pipeline:
                 extra=config.resource.attributes,
                 command_args=config.resource.command_args,
             ),
+            met=lambda process: self.listening.meet(process, time.monotonic_ns()),
         )
         self.filter = Filter(config.filter.include, config.filter.exclude)
-        self.assembler = Assembler(int(config.hold.time * 1e9), config.hold.spans, lag_ns=ARRIVAL_NS)
+        self.foreign = ForeignCompletion(
+            config.completion, int(config.traces.completion_wait * 1e9), protocol_codes(self._protocol_of)
+        )
+        self.listening = Listening(self.foreign, clock_offset, follow or (lambda _: None))
+        self.assembler = Assembler(
+            int(config.hold.time * 1e9), config.hold.spans, lag_ns=ARRIVAL_NS, completion=self.foreign
+        )
         self.trust = Trust(config.traces.trust_incoming)
         self.sample = Sampler(config.sampling.sampler, config.sampling.ratio).sample
         tables = (self.shapes, self.endpoints.table, self.resource_table)
@@ -149,6 +162,7 @@ class Pipeline:
         self._submit = submit
         self._sinks = sinks
         self._forgotten = 0
+        self._renamed = -RENAMED_NS
 
     def process(self, drain: Drain, now: int) -> None:
         """One drain of the rings, taken at CLOCK_MONOTONIC `now`."""
@@ -167,6 +181,7 @@ class Pipeline:
         self.resources.update(drain.processes)
         if len(drain.processes):
             self.assembler.forget(drain.processes["tgid"])
+        self.foreign.forget(drain.processes["tgid"], now)
         if len(drain.connections):
             served = (drain.connections["flags"] & np.uint32(CONNECTION_SERVER)) != 0
             self.assembler.processes.serves(drain.connections["tgid"][served])
@@ -174,6 +189,11 @@ class Pipeline:
             unseen = drain.connections[(drain.connections["flags"] & np.uint32(CONNECTION_UNSEEN)) != 0]
             self.assembler.processes.answered_unseen(unseen["tgid"], unseen["t_open"])
         self.stages.end("connections")
+        for pid, names in self.listening.take(drain.exports, now).items():
+            if self.resources.say(pid, names):
+                self._renamed = now
+        self.listening.look(drain.exchanges, self.connections, now)
+        self.stages.end("foreign")
         spans = self.engine.parse_batches(drain.exchanges, now)
         waits = self.completion.waits(drain.exchanges, spans)
         self.counts["exchanges"] += sum(map(len, drain.exchanges))
@@ -186,9 +206,11 @@ class Pipeline:
         self.stages.end("resource")
         self.assembler.hear(drain.lineages, drain.open_since, drain.swept)
         decided = self.assembler.feed(spans, drain.swept, waits)
+        if now - self._renamed < RENAMED_NS and len(decided):
+            decided.resource = self.resources.ids(decided.tgid, decided.start)
         self.stages.end("trace")
         self._graph(decided, drain.swept)
-        self.emit(decided)
+        self.emit(decided, self.assembler.covered)
 
     def finish(self) -> None:
         """Decide and hand on everything that is still held."""
@@ -197,26 +219,29 @@ class Pipeline:
         self.stages.end("trace")
         self._graph(decided, time.monotonic_ns())
         self.graph.finish()
-        self.emit(decided)
+        self.emit(decided, self.assembler.covered)
 
     def _graph(self, decided: Spans, now: int) -> None:
         if self._is_graphed:
             self.graph.record(decided, self.assembler.mates, now)
             self.stages.end("graph")
 
-    def emit(self, spans: Spans) -> None:
-        """Count, sample, show and encode decided spans."""
+    def emit(self, spans: Spans, covered: NDArray[np.bool_] | None = None) -> None:
+        """Count, sample, show and encode decided spans. covered: (n,) which of them are not exported."""
         if not len(spans) and not self._sinks:  # these are told that nothing came
             return
         for begin in range(0, len(spans) or 1, ROWS):
-            self._emit(spans if len(spans) <= ROWS else spans.part(begin, begin + ROWS))
+            part = slice(begin, begin + ROWS)
+            hidden = None if covered is None or not covered[part].any() else covered[part]
+            self._emit(spans if len(spans) <= ROWS else spans.part(begin, begin + ROWS), hidden)
 
-    def _emit(self, spans: Spans) -> None:
+    def _emit(self, spans: Spans, covered: NDArray[np.bool_] | None) -> None:
         named = spans.shape >= 0
         if not named.all():
             self.counts["unrecognised"] += int(np.count_nonzero(spans.shape == -2))
             self.counts["without_payload"] += int(np.count_nonzero(spans.shape == -1))
             spans = spans.take(named)
+            covered = None if covered is None else covered[named]
         offset = clock_offset()
         self.counts["spans"] += len(spans)
         found = Combinations.among(spans)
@@ -227,6 +252,8 @@ class Pipeline:
         self._show(spans, offset)
         if not self._exported or not len(spans):
             return
+        if covered is not None:
+            sampled &= ~covered
         if not sampled.all():
             spans, found = spans.take(sampled), found.take(sampled)
         self.counts["exported"] += len(spans)
@@ -247,6 +274,10 @@ class Pipeline:
         if self.config.metrics.exemplars == "always_on":
             return None
         return sampled if self.config.metrics.exemplars == "trace_based" else np.zeros_like(sampled)
+
+    def _protocol_of(self, shape: int) -> str:
+        fields = known(self.shapes, shape)
+        return fields.protocol if fields is not None else ""
 
     def _count_protocols(self, found: Combinations) -> None:
         for side, count in zip(found.side, np.bincount(found.of, minlength=len(found)).tolist(), strict=True):

@@ -79,7 +79,8 @@ class Drain:
     def __bool__(self) -> bool:
         """Whether there was anything."""
         named = self.server_names is not None and len(self.server_names)
-        return bool(len(self.connections) or len(self.processes) or named or any(map(len, self.exchanges)))
+        exported = self.exports is not None and len(self.exports)
+        return bool(len(self.connections) or len(self.processes) or named or exported or any(map(len, self.exchanges)))
 
 
 class LiveSource:

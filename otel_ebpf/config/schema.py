@@ -22,6 +22,7 @@ from otel_ebpf.config.kinds import (
 )
 from otel_ebpf.config.otlp import SIGNALS, Otlp
 from otel_ebpf.config.rules import Match, PeerAlias, ServiceRule
+from otel_ebpf.tracing.completion import MODES as COMPLETION
 from otel_ebpf.tracing.sampling import NAMES as SAMPLERS
 from otel_ebpf.tracing.trust import NAMES as TRUST
 
@@ -110,6 +111,18 @@ class Traces:
         "all",
         "whose trace context is believed in requests from other hosts: private: only that of senders with a private "
         "address (RFC 1918, RFC 4193, link-local); none: nobody's; within this host it always is",
+    )
+    completion: str = key(
+        Choice("auto", *COMPLETION),
+        "auto",
+        "of services with an SDK of their own: fill-gaps: only what it does not tell, under its spans; network-only: "
+        "of the calls that it tells of, the network's part; everything: all, under its spans; off: our own traces, as "
+        "if there were no SDK; auto: fill-gaps where something is exported, else off",
+    )
+    completion_wait: float = key(
+        Duration(least=0.5, most=60),
+        8.0,
+        "how long an exchange of such a service waits for what its SDK exports; SDKs do so each 5 s",
     )
 
 
@@ -298,6 +311,12 @@ class Config:
     def exports(self) -> bool:
         """Whether any signal has somewhere to go."""
         return any(self.otlp.of(signal) is not None for signal in SIGNALS if signal in self.signals)
+
+    @property
+    def completion(self) -> str:
+        """How services with an SDK of their own are completed: `traces.completion`, decided."""
+        auto = "fill-gaps" if self.otlp.of("traces") is not None else "off"
+        return auto if self.traces.completion == "auto" else self.traces.completion
 
     @property
     def console(self) -> bool:

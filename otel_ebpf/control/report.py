@@ -87,6 +87,17 @@ def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:
     found.add("otel_ebpf.graph.edges", len(graph.series))
     found.add("otel_ebpf.graph.waiting", graph.waiting)
     found.add("otel_ebpf.peers.addresses", len(peers))
+    listening = pipeline.listening
+    for reason, count in (
+        ("bytes_missing", listening.streams.lost),
+        ("not_understood", listening.streams.refused + listening.reader.refused),
+        ("span_left_out", listening.reader.left_out),
+        ("span_forgotten", pipeline.foreign.known.forgotten),
+    ):
+        found.add("otel_ebpf.losses", count, "foreign", reason)
+    if listening.heard:
+        covered = sum(pipeline.foreign.covered.values())
+        found.notes.append(f"{listening.heard} spans of SDKs were heard of; {covered} exchanges are told of by them")
     if pipeline.trust.refused:
         found.notes.append(f"{pipeline.trust.refused} requests came with a trace context that is not believed")
     if counts["excluded"]:

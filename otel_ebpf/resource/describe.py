@@ -83,9 +83,14 @@ class Describer:
         own = read(os.getpid())
         self._own_unit = place(own.cgroup).unit if own else ""
 
-    def of_process(self, process: Process) -> Resource:
-        """The resource of the instance that the process belongs to."""
+    def of_process(self, process: Process, said: Attributes = ()) -> Resource:
+        """The resource of the instance that the process belongs to. said: what it calls itself in what it exports."""
         known = self._leader(self._know(process))
+        if said:
+            own = {name: clean(str(value)) for name, value in said}
+            given = {**known.given, **{name: value for name, value in own.items() if value}}
+            namespace = own.get("service.namespace") or known.namespace
+            known = replace(known, given=given, name=own.get("service.name") or known.name, namespace=namespace)
         instance = f"{self._seed}/{known.process.pid}/{known.process.start}"
         detected: dict[str, AttributeValue] = {"service.instance.id": str(uuid.uuid5(INSTANCE_NAMESPACE, instance))}
         detected.update(_process_attributes(known, self._booted, command_args=self._command_args))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.heap import distinct, sparse
-from otel_ebpf.model import Intern, Resource
+from otel_ebpf.model import Attributes, Intern, Resource
 from otel_ebpf.resource import procfs
 from otel_ebpf.resource.describe import Describer
 from otel_ebpf.resource.procfs import Process
@@ -55,6 +56,8 @@ class _Life:
     until: int = _FOREVER
     resource: Resource | None = None
     """None = nobody asked yet"""
+    said: Attributes = ()
+    """what its own SDK calls it (`Resources.say`)"""
 
 
 class Resources:
@@ -66,7 +69,11 @@ class Resources:
     'pytest'
     """
 
-    def __init__(self, table: Intern[Resource], describer: Describer) -> None:
+    def __init__(
+        self, table: Intern[Resource], describer: Describer, met: Callable[[Process], object] | None = None
+    ) -> None:
+        """met: told of each process when its resource is made."""
+        self._met = met
         self._table = table
         self._describer = describer
         self._ids = sparse(_PIDS, np.int32)
@@ -139,6 +146,15 @@ class Resources:
         """The process ended at `at`. Rows from before that are still its own."""
         if pid in self._lives:
             self._end(pid, at)
+
+    def say(self, pid: int, names: Attributes) -> bool:
+        """What the process calls itself in what it exports (service.name and the like); whether that is news."""
+        lives = self._lives.get(pid)
+        if not lives or lives[-1].process is None or lives[-1].said == names:
+            return False
+        lives[-1].said, lives[-1].resource = names, None
+        self._settle(pid)
+        return True
 
     # ---- lives ----
 
@@ -219,7 +235,9 @@ class Resources:
             if life.process is None and life.until == _FOREVER and life.since:
                 life.process = procfs.read(pid)
             if life.process is not None:
-                life.resource = self._describer.of_process(life.process)
+                life.resource = self._describer.of_process(life.process, life.said)
+                if self._met is not None:
+                    self._met(life.process)
             else:
                 life.resource = self._describer.of_comm(life.comm)
         return life.resource

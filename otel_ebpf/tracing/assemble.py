@@ -26,6 +26,7 @@ from otel_ebpf.heap import distinct
 from otel_ebpf.model import Spans
 from otel_ebpf.tracing.arrivals import NAMED_NS, SKEW_NS, amend, arrive
 from otel_ebpf.tracing.bits import CLIENT, CONNECTION, HEAD, NO_LINK, SERVER, TRACEPARENT
+from otel_ebpf.tracing.completion import Completion
 from otel_ebpf.tracing.counters import Counters
 from otel_ebpf.tracing.join import join, local
 from otel_ebpf.tracing.keys import place
@@ -42,7 +43,7 @@ from otel_ebpf.tracing.outcome import (
     set_root,
 )
 from otel_ebpf.tracing.parents import decide
-from otel_ebpf.tracing.pool import ARRIVED, ASKED, DECIDED, FREE, NOWHERE, OPEN, SEEN, Pool, Rows
+from otel_ebpf.tracing.pool import ARRIVED, ASKED, COVERED, DECIDED, FREE, NOWHERE, OPEN, SEEN, Pool, Rows
 from otel_ebpf.tracing.processes import CALLS, Processes
 from otel_ebpf.tracing.rungs import ladder
 from otel_ebpf.tracing.rungs.base import NONE, find
@@ -72,6 +73,7 @@ class Assembler:
         random: Callable[[int], bytes] = os.urandom,
         trust: Callable[[Spans], NDArray[np.bool_]] | None = None,
         lag_ns: int = LAG_NS,
+        completion: Completion | None = None,
     ) -> None:
         self.counters = Counters()
         self.processes = Processes()
@@ -82,12 +84,16 @@ class Assembler:
         self._trust = trust
         self._pool = Pool()
         self._memory = Memory()
+        self.completion = completion or Completion()
         self._lineage = Lineage()
         self._openings = Openings(lag_ns + 2 * SKEW_NS)
         self._rungs = ladder(self._lineage, self._openings)
         self._threads_known_since = 0
         self.confidence: NDArray[np.float32] = np.ones(0, np.float32)
         """(n,) of the links of the rows that were returned last"""
+        self.covered: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        """(n,) for each of these, whether it is not to be emitted, since the process's own SDK tells of it: its span id
+        is that of the SDK's span then, where it is known"""
         self.mates: Rows = np.zeros(0, np.intp)
         """(n,) for each of these, which other one is the other end of its exchange; NOWHERE: none of them"""
 
@@ -156,9 +162,10 @@ class Assembler:
         ripe = (pool.state >= OPEN).nonzero()[0]
         if not len(ripe):
             return ripe
-        self._join(ripe[(pool.mate[ripe] == NOWHERE) & (pool.ordinal[ripe] == 0)])
+        self._join(ripe[(pool.mate[ripe] == NOWHERE) & (pool.ordinal[ripe] == 0)], time)
         rows = (pool.state == OPEN).nonzero()[0]
         server = spans.kind[rows] == SERVER
+        self.completion.notice(pool, rows, time)
         self._judge_servers(rows[server], time)
         calls = rows[~server]
         # What a call without payload carries, its server's end will tell, which is due no later than the request.
@@ -166,7 +173,7 @@ class Assembler:
         self._judge_calls(calls[~unread] if unread.any() else calls, fresh, time)
         return self._resolve(time)
 
-    def _join(self, rows: Rows) -> None:
+    def _join(self, rows: Rows, time: np.uint64) -> None:
         pool = self._pool
         spans = pool.spans
         clients, _ = join(pool, rows)
@@ -174,11 +181,14 @@ class Assembler:
         # A call that has its parent already, and turns out to carry a context.
         late = clients[(pool.state[clients] == DECIDED) & foreign_context(spans, clients)]
         forwarded = pool.above[late] == spans.remote_parent[late]
-        set_remote(pool, late[~forwarded])
+        if self.completion.follows:
+            set_remote(pool, late[~forwarded])
+            self.completion.carried(pool, late[~forwarded], time)
 
     def _judge_servers(self, rows: Rows, time: np.uint64) -> None:
         """Child of the other end; else of the context in its bytes; else root."""
         pool, spans = self._pool, self._pool.spans
+        rows = rows[self.completion.requests(pool, rows, time)]
         mate = pool.mate[rows]
         joined = mate != NOWHERE
         set_child(pool, rows[joined], mate[joined], CONNECTION)
@@ -232,9 +242,15 @@ class Assembler:
         past = pool.deadline[rows] <= time
         found = verdict.request != NONE
         finished = found | ~verdict.open | past
+        if self.completion.active:
+            finished &= found | foreign_context(spans, rows) | ~self.completion.waiting(pool, rows, time)
         # A context that no request of the process had is that of an SDK in the process: its span is in between.
         own_sdk = finished & foreign_context(spans, rows) & (verdict.link != TRACEPARENT)
+        own_sdk &= self.completion.follows
         set_remote(pool, rows[own_sdk])
+        self.completion.carried(pool, rows[own_sdk], time)
+        made_for = (own_sdk & found).nonzero()[0]
+        self.completion.carried_on(pool, rows[made_for], requests.row[verdict.request[made_for]])
         set_root(pool, rows[finished & ~found & ~own_sdk], self._random)
         set_requests(pool, rows, requests, gone, verdict, (found & ~own_sdk).nonzero()[0])
         self.counters.conflicts += int(verdict.conflict.sum())
@@ -260,6 +276,8 @@ class Assembler:
         top = self._tops(rows)
         known = pool.state[top] == DECIDED
         rows, top = rows[known], top[known]
+        self.completion.calls(pool, rows, top)
+        self.completion.settle(pool, rows)
         below = top != rows
         heirs, top = rows[below], top[below]
         for column in (*spans.trace.T, pool.came_by, pool.came_with):
@@ -308,14 +326,17 @@ class Assembler:
         self.counters.held = len(pool)
         self.mates = pool.mates_among(rows)
         if not len(rows):
-            self.confidence = pool.confidence[rows]
+            self.confidence, self.covered = pool.confidence[rows], rows > 0
             self._memory.expire(now)
             return Spans.empty()
         batch = pool.copy_of(rows)
         batch.key = keys_elsewhere(pool, rows)
         batch.remote_link, batch.remote_flags = pool.came_by[rows], pool.came_with[rows]
-        self.confidence = pool.confidence[rows]
+        self.confidence, self.covered = pool.confidence[rows], pool.cover[rows] == COVERED
         self._memory.file(released_of(pool, rows, batch), now)
+        if self.covered.any():
+            stands = self.covered & (pool.alias[rows] != 0)
+            batch.span_id = np.where(stands, pool.alias[rows], batch.span_id)
         pool.discard(rows)
         self.counters.by_link += np.bincount(batch.link, minlength=256)
         return batch

@@ -20,6 +20,8 @@ class Released:
     """What is remembered of n released rows; columns as in `Spans` and `Pool`."""
 
     span_id: NDArray[np.uint64]
+    as_parent: NDArray[np.uint64]
+    """what its children call it: a foreign span may stand for it"""
     pair: NDArray[np.uint64]
     seq: NDArray[np.uint32]
     ordinal: NDArray[np.int32]
@@ -49,7 +51,9 @@ class Released:
     @staticmethod
     def empty() -> Released:
         """No rows."""
-        wide = dict.fromkeys(("span_id", "pair", "thread", "waiter", "start", "first_byte", "end"), np.uint64)
+        wide = dict.fromkeys(
+            ("span_id", "as_parent", "pair", "thread", "waiter", "start", "first_byte", "end"), np.uint64
+        )
         narrow = dict.fromkeys(("kind", "came_by", "came_with"), np.uint8)
         dtypes: dict[str, type[np.generic]] = {
             **wide,

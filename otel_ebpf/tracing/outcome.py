@@ -43,9 +43,9 @@ def set_child_of_released(pool: Pool, rows: Rows, parent: Released, link: NDArra
     if not len(rows):
         return
     spans = pool.spans
-    spans.parent[rows] = parent.span_id
+    spans.parent[rows] = parent.as_parent
     spans.link[rows] = link
-    _set_top(pool, rows, parent.trace, parent.came_by, parent.came_with)
+    set_top(pool, rows, parent.trace, parent.came_by, parent.came_with)
 
 
 def set_remote(pool: Pool, rows: Rows) -> None:
@@ -55,7 +55,7 @@ def set_remote(pool: Pool, rows: Rows) -> None:
     spans = pool.spans
     spans.parent[rows] = spans.remote_parent[rows]
     spans.link[rows] = spans.remote_link[rows]
-    _set_top(pool, rows, spans.remote_trace[rows], spans.remote_link[rows], spans.remote_flags[rows])
+    set_top(pool, rows, spans.remote_trace[rows], spans.remote_link[rows], spans.remote_flags[rows])
 
 
 def set_root(pool: Pool, rows: Rows, random: Callable[[int], bytes]) -> None:
@@ -71,7 +71,7 @@ def set_root(pool: Pool, rows: Rows, random: Callable[[int], bytes]) -> None:
     came = keys.nonzero()[0]
     if len(came):
         traces[came] = traces_of(keys[came])
-    _set_top(pool, rows, traces, begun_here, begun_here)
+    set_top(pool, rows, traces, begun_here, begun_here)
 
 
 def keys_elsewhere(pool: Pool, rows: Rows) -> NDArray[np.uint64]:
@@ -104,9 +104,14 @@ def set_requests(
     set_child_of_released(pool, calls[~here], gone.take(request[~here] - waiting), link[~here])
 
 
-def _set_top(
-    pool: Pool, rows: Rows, trace: NDArray[np.uint64], came_by: NDArray[np.uint8], came_with: NDArray[np.uint8]
+def set_top(
+    pool: Pool,
+    rows: Rows,
+    trace: NDArray[np.uint64],
+    came_by: NDArray[np.uint8] | np.uint8,
+    came_with: NDArray[np.uint8] | np.uint8,
 ) -> None:
+    """Rows with nobody above them in the pool, and the trace that they are in."""
     for column, half in zip(pool.spans.trace.T, trace.T, strict=True):
         column[rows] = half
     pool.came_by[rows], pool.came_with[rows] = came_by, came_with

@@ -23,6 +23,8 @@ FREE, LEAVING, ARRIVED, OPEN, DECIDED = range(5)
 """States of a row: not there; about to be given back; too young to be judged; its parent is sought; it is known."""
 
 NOT_ASKED, SEEN, ASKED = range(3)
+UNASKED, OWN, COVERED = range(3)
+"""Whether a foreign span tells of the same exchange: not looked for; none does, or both are wanted; one does."""
 NOWHERE = -1
 
 _COLUMNS = tuple(f.name for f in fields(Spans) if f.name != "text")
@@ -52,6 +54,9 @@ _OWN: dict[str, type[np.generic]] = {
     "above": np.uint64,
     "came_by": np.uint8,
     "came_with": np.uint8,
+    "cover": np.uint8,
+    "alias": np.uint64,
+    "given": np.uint64,
 }
 _ARENA = 1 << 18
 _CAPACITY = 1 << 12
@@ -67,6 +72,8 @@ class Pool:
     thread, waiter: process-wide keys of tid_req and tid_rsp, 0 if there was none. confidence: of its link.
     asked: how far its relations to older rows were looked for (`NOT_ASKED`, `SEEN`, `ASKED`).
     above: the remote parent in the bytes of its parent, 0 if there was none.
+    cover: UNASKED, OWN or COVERED; alias: the span id that stands for a COVERED row's, 0: not known; given: the foreign
+    span that is to be its parent, 0: none.
     came_by, came_with: Link and flags of the context with which the row's trace came to this host, Link.NONE if it
     began here; final for the topmost row of a chain, from where they are handed down.
     """
@@ -96,6 +103,9 @@ class Pool:
     above: NDArray[np.uint64]
     came_by: NDArray[np.uint8]
     came_with: NDArray[np.uint8]
+    cover: NDArray[np.uint8]
+    alias: NDArray[np.uint64]
+    given: NDArray[np.uint64]
 
     def __len__(self) -> int:
         """How many rows wait."""
@@ -131,7 +141,10 @@ class Pool:
         self.mate[first:last] = NOWHERE
         self.count[first:last] = 1
         self.confidence[first:last] = 1.0
-        for column in (self.ordinal, self.asked, self.above, self.came_by, self.came_with):
+        for column in (
+            *(self.ordinal, self.asked, self.above, self.came_by, self.came_with),
+            *(self.cover, self.alias, self.given),
+        ):
             column[first:last] = 0
         self.next = last
         self.live += n

@@ -11,7 +11,7 @@ from otel_ebpf.model import Spans, Unit
 from otel_ebpf.tracing.bits import SERVER
 from otel_ebpf.tracing.keys import groups, unit_keys
 from otel_ebpf.tracing.memory import Memory, Released
-from otel_ebpf.tracing.pool import NOWHERE, OPEN, Pool, Rows
+from otel_ebpf.tracing.pool import COVERED, NOWHERE, OPEN, Pool, Rows
 from otel_ebpf.tracing.processes import Processes
 from otel_ebpf.tracing.rungs import Calls, Requests
 from otel_ebpf.tracing.rungs.base import NONE, find
@@ -166,6 +166,7 @@ def released_of(pool: Pool, rows: Rows, batch: Spans) -> Released:
     """What to remember of rows that go, of which `batch` is the copy."""
     return Released(
         span_id=batch.span_id,
+        as_parent=_as_parent(pool, rows, batch),
         pair=batch.pair,
         seq=batch.seq,
         kind=batch.kind,
@@ -180,3 +181,12 @@ def released_of(pool: Pool, rows: Rows, batch: Spans) -> Released:
         thread=pool.thread[rows],
         waiter=pool.waiter[rows],
     )
+
+
+def _as_parent(pool: Pool, rows: Rows, batch: Spans) -> NDArray[np.uint64]:
+    """(n,) by which span id the children of these rows go."""
+    covered = pool.cover[rows] == COVERED
+    if not covered.any():
+        return batch.span_id
+    alias = pool.alias[rows]
+    return np.where(covered, np.where(alias != 0, alias, batch.parent), batch.span_id)

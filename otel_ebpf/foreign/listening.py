@@ -1,0 +1,130 @@
+"""From what processes write to receivers of OTLP to what is known of their spans, and where such receivers are.
+
+A receiver's port is one of the two that are OTLP's own, one that an observed process names in its environment, the one
+that this agent exports to, or one at which a request to a trace receiver was seen. Programs
+that name an exporter in their environment, or are started by OpenTelemetry's launchers, are likely to have an SDK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from otel_ebpf.capture.connections import CONNECTION_SERVER, Connections
+from otel_ebpf.foreign.spans import PROTOCOLS, ForeignSpans, Reader
+from otel_ebpf.foreign.streams import Streams
+from otel_ebpf.model import Attributes, Exchanges
+from otel_ebpf.resource.procfs import Process
+from otel_ebpf.tracing.completion import Completion
+
+PORTS = (4317, 4318)
+"""Of OTLP/gRPC and OTLP/HTTP (opentelemetry-proto, docs/specification.md)."""
+MOST_PORTS = 1000
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_FIRST = np.frombuffer(b"POST /v1/traces ", np.uint64)
+"""A request to a trace receiver, 16 bytes."""
+
+
+class Listening:
+    """Feeds `completion.known`. streams, reader: what they could not read is counted there.
+
+    follow: called with ports that are new. offset: Unix ns minus monotonic ns, now.
+    """
+
+    def __init__(
+        self, completion: Completion, offset: Callable[[], int], follow: Callable[[Iterable[int]], object]
+    ) -> None:
+        self.streams = Streams()
+        self.reader = Reader(offset)
+        self.ports: set[int] = set()
+        self.heard = 0
+        """spans"""
+        self._completion = completion
+        self._follow = follow
+
+    def begin(self, more: Iterable[int] = ()) -> None:
+        """Listen at the ports that are known from the start."""
+        self.add((*PORTS, *more))
+
+    def add(self, ports: Iterable[int]) -> None:
+        """Receivers are at these ports."""
+        new = {port for port in ports if 0 < port < 1 << 16} - self.ports
+        if new and len(self.ports) + len(new) <= MOST_PORTS and self._completion.mode != "off":
+            self.ports |= new
+            self._follow(sorted(new))
+
+    def take(self, chunks: NDArray[np.void] | None, now: int) -> dict[int, Attributes]:
+        """Chunks of exports (`struct export_chunk`); returns what their resources call the processes."""
+        if chunks is None or not len(chunks):
+            return {}
+        exports = self.streams.take(chunks)
+        if not exports:
+            return {}
+        spans, names = self.reader.read(exports)
+        self.hear(spans, now)
+        return names
+
+    def hear(self, spans: ForeignSpans, now: int) -> None:
+        """Spans that were exported, or handed in."""
+        self.heard += len(spans)
+        self._completion.known.hear(spans, now)
+        self._completion.hint(np.unique(spans.tgid), now)
+
+    def look(self, batches: Iterable[Exchanges], connections: Connections, now: int) -> None:
+        """Find receivers by requests that were seen."""
+        for batch in batches:
+            if batch.request.shape[1] < 1024:  # an export is long
+                continue
+            first = np.ascontiguousarray(batch.request[:, :16]).view(np.uint64)
+            seen = (first == _FIRST).all(axis=1).nonzero()[0]
+            if not len(seen):
+                continue
+            row = connections.rows(np.ascontiguousarray(batch.head["conn"][seen]), now)
+            ends = connections.table[row[row >= 0]]
+            serves = (ends["flags"] & CONNECTION_SERVER) != 0
+            ports = np.where(serves, ends["local_port"], ends["remote_port"])
+            self.add(ports.tolist())
+
+    def meet(self, process: Process, now: int) -> None:
+        """A process came to be known: what its environment says of an SDK."""
+        environment = process.environment
+        if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+            return
+        if environment.get("OTEL_TRACES_EXPORTER", "otlp").lower() == "none":
+            return
+        endpoints = [environment[name] for name in _ENDPOINTS if environment.get(name)]
+        self.add(port for port in map(port_of, endpoints) if port)
+        instrumented = any("opentelemetry-instrument" in argument for argument in process.argv[:3])
+        agent = "opentelemetry-javaagent" in environment.get("JAVA_TOOL_OPTIONS", "") or any(
+            "opentelemetry-javaagent" in argument for argument in process.argv
+        )
+        if endpoints or instrumented or agent or environment.get("OTEL_TRACES_EXPORTER"):
+            self._completion.hint(np.array([process.pid], np.uint32), now)
+
+
+def port_of(endpoint: str) -> int:
+    """Of a URL, or host:port; 0: it has none that can be told.
+
+    >>> port_of("http://collector:4318/x"), port_of("https://c"), port_of("c:55680"), port_of("?")
+    (4318, 443, 55680, 0)
+    """
+    try:
+        parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
+        return parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    except ValueError:
+        return 0
+
+
+def protocol_codes(name_of: Callable[[int], str]) -> Callable[[NDArray[np.int32]], NDArray[np.uint8]]:
+    """(n,) shapes → codes of PROTOCOLS, by the protocol's name of each distinct shape."""
+
+    def codes(shapes: NDArray[np.int32]) -> NDArray[np.uint8]:
+        distinct, which = np.unique(shapes, return_inverse=True)
+        names = (name_of(shape) if shape >= 0 else "" for shape in distinct.tolist())
+        found = [PROTOCOLS.index(name) if name in PROTOCOLS else 0 for name in names]
+        return np.array(found, np.uint8)[which]
+
+    return codes

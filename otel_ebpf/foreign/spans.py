@@ -1,0 +1,176 @@
+"""What an SDK exported, as columns: who made which span of which trace, when, and towards whom.
+
+Source: opentelemetry-proto, trace/v1/trace.proto; the ports' names are those of the semantic conventions, old and new.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from otel_ebpf.foreign.streams import MOST, Export
+from otel_ebpf.model import Attributes
+
+SPANS = 1 << 14
+"""Of one request; what is more is counted."""
+SERVER, CLIENT, PRODUCER, CONSUMER = 2, 3, 4, 5
+"""OTLP `Span.SpanKind`."""
+_SERVER_PORTS = frozenset({"client.port", "network.peer.port", "net.peer.port", "net.sock.peer.port"})
+_CLIENT_PORTS = frozenset({"server.port", "network.peer.port", "net.peer.port", "net.sock.peer.port"})
+_SYSTEMS = frozenset({"db.system", "db.system.name"})
+_HTTP = frozenset({"http.method", "http.request.method"})
+_NAMES = ("service.name", "service.namespace", "service.instance.id", "service.version")
+_LONGEST_NAME = 256
+PROTOCOLS = ("", "http", "redis", "postgresql", "mysql")
+"""Of calls, as spans tell them; the index is the code in `protocol`."""
+
+
+@dataclass(slots=True)
+class ForeignSpans:
+    """n spans. Times: CLOCK_MONOTONIC ns. Ids: bytes as on the wire."""
+
+    tgid: NDArray[np.uint32]
+    kind: NDArray[np.uint8]
+    trace: NDArray[np.uint64]
+    """(n, 2)"""
+    span: NDArray[np.uint64]
+    parent: NDArray[np.uint64]
+    start: NDArray[np.uint64]
+    end: NDArray[np.uint64]
+    port: NDArray[np.uint16]
+    """(n,) of the other end; 0: not told"""
+    protocol: NDArray[np.uint8]
+    """(n,) index into PROTOCOLS"""
+
+    def __len__(self) -> int:
+        return len(self.span)
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> ForeignSpans:
+        """The given rows (index array or mask)."""
+        return ForeignSpans(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+    @staticmethod
+    def concat(parts: Sequence[ForeignSpans]) -> ForeignSpans:
+        """All rows of all parts (at least one)."""
+        if len(parts) == 1:
+            return parts[0]
+        return ForeignSpans(
+            **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(ForeignSpans)}
+        )
+
+    @staticmethod
+    def of(rows: Iterable[tuple[int, int, bytes, bytes, bytes, int, int, int, int]]) -> ForeignSpans:
+        """From (tgid, kind, trace id, span id, parent's, start, end, port, protocol)."""
+        table = list(rows)
+        tgid, kind, trace, span, parent, start, end, port, protocol = zip(*table, strict=True) if table else ((),) * 9
+        return ForeignSpans(
+            tgid=np.array(tgid, np.uint32),
+            kind=np.array(kind, np.uint8),
+            trace=np.frombuffer(b"".join(trace), np.uint64).reshape(-1, 2),
+            span=np.frombuffer(b"".join(span), np.uint64),
+            parent=np.frombuffer(b"".join(parent), np.uint64),
+            start=np.array(start, np.uint64),
+            end=np.array(end, np.uint64),
+            port=np.array(port, np.uint16),
+            protocol=np.array(protocol, np.uint8),
+        )
+
+
+class Reader:
+    """Reads exports. refused: requests that are no OTLP. left_out: spans beyond the limit, or without valid ids.
+
+    offset: Unix ns minus monotonic ns, now.
+    """
+
+    def __init__(self, offset: Callable[[], int]) -> None:
+        self.refused = 0
+        self.left_out = 0
+        self._offset = offset
+
+    def read(self, exports: Sequence[Export]) -> tuple[ForeignSpans, dict[int, Attributes]]:
+        """The spans, and by process what its resource calls it."""
+        names: dict[int, Attributes] = {}
+        rows: list[tuple[int, int, bytes, bytes, bytes, int, int, int, int]] = []
+        offset = self._offset()
+        for export in exports:
+            try:
+                self._request(export, offset, rows, names)
+            except Exception:  # hostile bytes may raise anything in three libraries; none of it is news
+                self.refused += 1
+        return ForeignSpans.of(rows), names
+
+    def _request(
+        self,
+        export: Export,
+        offset: int,
+        rows: list[tuple[int, int, bytes, bytes, bytes, int, int, int, int]],
+        names: dict[int, Attributes],
+    ) -> None:
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+        from otel_ebpf.viewer.decode.weight import weigh
+
+        body = _inflated(export.body, export.coding)
+        if export.json:
+            from otel_ebpf.viewer.receiver.json_form import to_protobuf
+
+            body = to_protobuf("traces", body)
+        weigh(body, ExportTraceServiceRequest.DESCRIPTOR)
+        request = ExportTraceServiceRequest.FromString(body)
+        taken = 0
+        for resource in request.resource_spans:
+            said = {pair.key: pair.value.string_value for pair in resource.resource.attributes if pair.key in _NAMES}
+            spans = 0
+            for scope in resource.scope_spans:
+                for span in scope.spans:
+                    trace, own, parent = span.trace_id, span.span_id, span.parent_span_id
+                    if len(trace) != 16 or len(own) != 8 or len(parent) not in (0, 8) or taken >= SPANS:
+                        self.left_out += 1
+                        continue
+                    start, end = span.start_time_unix_nano - offset, span.end_time_unix_nano - offset
+                    if not 0 < start <= end:
+                        self.left_out += 1
+                        continue
+                    taken += 1
+                    spans += 1
+                    kind = span.kind if 0 <= span.kind <= CONSUMER else 0
+                    port, protocol = _towards(span.attributes, kind) if kind in (SERVER, CLIENT) else (0, 0)
+                    rows.append((export.tgid, kind, trace, own, parent or bytes(8), start, end, port, protocol))
+            if spans and said.get("service.name"):
+                told = ((name, said[name][:_LONGEST_NAME]) for name in _NAMES if said.get(name))
+                names[export.tgid] = tuple(told)
+
+
+def _towards(attributes: Iterable[object], kind: int) -> tuple[int, int]:
+    """The other end's port, 0: not told; and the protocol's code."""
+    ports = _SERVER_PORTS if kind == SERVER else _CLIENT_PORTS
+    port = protocol = 0
+    for pair in attributes:
+        key = pair.key  # type: ignore[attr-defined]
+        if key in ports:
+            value = pair.value  # type: ignore[attr-defined]
+            number = value.int_value or (int(value.string_value) if value.string_value.isdigit() else 0)
+            # net.sock.peer.port is nearer to the socket than net.peer.port, but both are seldom there and then equal.
+            port = number if 0 < number < 1 << 16 else port
+        elif key in _SYSTEMS:
+            system = pair.value.string_value  # type: ignore[attr-defined]
+            protocol = PROTOCOLS.index(system) if system in PROTOCOLS else protocol
+        elif key in _HTTP:
+            protocol = protocol or 1
+    return port, protocol
+
+
+def _inflated(body: bytes, coding: str) -> bytes:
+    if coding not in ("gzip", "deflate"):
+        if coding:
+            raise ValueError(coding)
+        return body
+    stream = zlib.decompressobj(zlib.MAX_WBITS | (16 if coding == "gzip" else 0))
+    plain = stream.decompress(body, 4 * MOST)
+    if not stream.eof:
+        raise ValueError("cut off, or too long")
+    return plain

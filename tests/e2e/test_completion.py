@@ -1,0 +1,143 @@
+"""A service with an SDK is completed, not copied: FastAPI with it, Go without it, PostgreSQL and Redis."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.agent import running_agent
+from tests.collector import Collector, collector
+from tests.processes import answers, free_port, running, scratch
+from tests.servers import CACHE, Server, postgresql, redis
+from tests.spans import SeenSpan
+from tests.toolbox import go_environment
+
+PROGRAMS = Path(__file__).parent / "programs" / "completed"
+REQUESTS = 12
+SEVERAL_S = 40.0
+"""SDKs export each 5 s, and the agent waits for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What both services use."""
+
+    postgresql: Server
+    redis: Server
+    go: Path
+
+
+@pytest.fixture(scope="module")
+def stores() -> Iterator[Stores]:
+    built = CACHE / "completed"
+    command = ["go", "build", "-trimpath", "-o", str(built), "."]
+    subprocess.run(command, cwd=PROGRAMS / "go", env={**go_environment(), "CGO_ENABLED": "0"}, check=True)
+    with postgresql() as database, redis() as cache:
+        yield Stores(database, cache, built)
+
+
+@contextmanager
+def checkout(stores: Stores, to: Collector, instrumented: Sequence[str]) -> Iterator[int]:
+    """Both services; yields the port of the first."""
+    with scratch() as folder, ExitStack() as running_now:
+        stock, shop = free_port(), free_port()
+        go = [str(stores.go), "-port", str(stock), "-postgresql", str(stores.postgresql.port)]
+        go += ["-redis", str(stores.redis.port)]
+        running_now.enter_context(running(go, answers(stock), log=folder / "go.log"))
+        python = [sys.executable, str(PROGRAMS / "shop.py"), str(shop), str(stock), str(stores.redis.port)]
+        environment = {
+            **os.environ,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": to.grpc if "grpc" in instrumented else to.http,
+            "OTEL_BSP_SCHEDULE_DELAY": "1000",
+        }
+        log = folder / "shop.log"
+        running_now.enter_context(running([*python, *instrumented], answers(shop), log=log, environment=environment))
+        yield shop
+
+
+def ask(port: int, number: int) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/checkout/{number}", timeout=20) as answer:
+        assert b"ok" in answer.read()
+
+
+def waited(to: Collector, enough: Callable[[list[SeenSpan]], bool]) -> list[SeenSpan]:
+    """All spans, once there are enough, or it has taken too long; and a moment later, for what should not come."""
+    until = time.monotonic() + SEVERAL_S
+    while not enough(to.spans()) and time.monotonic() < until:
+        time.sleep(0.2)
+    time.sleep(1)
+    return to.spans()
+
+
+def shape(spans: Sequence[SeenSpan]) -> list[str]:
+    """Each span with its ancestors, e.g. "GET server < GET client"."""
+    by_id = {span.id: span for span in spans}
+
+    def line(span: SeenSpan) -> str:
+        above = by_id.get(span.parent)
+        own = f"{span.service} {span.kind} {span.name.split(' ')[0]}"
+        return own + (f" < {line(above)}" if above else "" if not span.parent else " < ?")
+
+    return sorted(map(line, spans))
+
+
+def trees(spans: Sequence[SeenSpan], number: int) -> list[list[str]]:
+    """The traces with a span of what was done for this checkout: what their spans are."""
+    paths = {f"/checkout/{number}", f"/stock/{number}"}
+    named = {span.trace for span in spans if paths & {span.get("url.path"), span.get("http.target")}}
+    named |= {span.trace for span in spans if str(span.get("db.query.text")).endswith(f" cart:{number}")}
+    found = [shape([span for span in spans if span.trace == trace]) for trace in named]
+    return sorted([line for line in lines if not _IS_SETTING_UP(line)] for lines in found)
+
+
+# The first use of a connection introduces the client to Redis; what FastAPI's instrumentation adds within its span.
+_IS_SETTING_UP = re.compile(r"\S+ \w+ (CLIENT|HELLO)|.* internal ").match
+
+
+def whole(above: str = "") -> list[str]:
+    """All that is done for a checkout, once each; and of who called the service."""
+    served = f"checkout server GET{above}"
+    asked = f"checkout client GET < {served}"
+    stock = f"completed server GET < {asked}"
+    told, query = f"completed client SET < {stock}", f"completed client select < {stock}"
+    lines = [served, asked, asked, f"redis-server server GET < {asked}", stock]
+    return sorted([*lines, told, f"redis-server server SET < {told}", query, f"postgres server select < {query}"])
+
+
+@pytest.mark.parametrize("over", ["http/protobuf", "grpc"])
+@pytest.mark.parametrize("parts", [("server", "http", "redis"), ("server", "http"), ("server",)], ids="+".join)
+def test_each_checkout_is_one_tree_without_doubles(stores: Stores, parts: tuple[str, ...], over: str) -> None:
+    """Whatever of it the SDK tells of: server, HTTP client, Redis client; the rest is ours."""
+    with collector() as to, running_agent(to.http), checkout(stores, to, [*parts, over]) as port:
+        for number in range(REQUESTS):
+            ask(port, number)
+
+        def complete(spans: list[SeenSpan]) -> bool:
+            return all(sum(map(len, trees(spans, n))) >= len(whole()) for n in range(REQUESTS))
+
+        spans = waited(to, complete)
+    for number in range(REQUESTS):
+        assert trees(spans, number) == [whole()], number
+    of_sdk = {span.kind for span in spans if span.resource.get("telemetry.sdk.language") == "python"}
+    assert "server" in of_sdk
+    assert {span.resource.get("service.namespace") for span in spans if span.service == "checkout"} == {"shop"}
+
+
+def test_without_an_sdk_it_is_all_ours(stores: Stores) -> None:
+    expected = sorted(["pytest client GET", *whole(" < pytest client GET")])
+    with collector() as to, running_agent(to.http), checkout(stores, to, []) as port:
+        for number in range(REQUESTS):
+            ask(port, number)
+        spans = waited(to, lambda spans: all(trees(spans, n) == [expected] for n in range(REQUESTS)))
+    for number in range(REQUESTS):
+        assert trees(spans, number) == [expected], number
