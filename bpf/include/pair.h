@@ -137,6 +137,8 @@ static __always_inline void begin_request(struct conn *c, struct payload *p, str
 		x->after = t->received;
 		if (!x->n && c->k.flags & CONNECTION_BORN) {
 			x->after = c->k.birth_after;
+			if (c->k.birth_unit >> 56 == UNIT_ASYNC) /* what runs when it is there is its own */
+				x->unit_req = c->k.birth_unit;
 			x->flags |= EXCHANGE_BORN;
 		}
 		if (c->epoll)

@@ -4,10 +4,11 @@
 trigger id (`async_id_fields`). They are read while the loop makes a socket call (bpf/include/unit_node.h); ids advance
 also where nobody uses async_hooks. They are found without symbols, versions or offsets:
 
-- `AsyncHooks` holds three `AliasedBuffer`s (src/aliased_buffer.h) in a row, each seven words: vtable, isolate, count,
-  byte offset, address, handle, index. The second has the counts of its nine fields, the third has four elements, both
-  have byte offset 0 and the same isolate. What the third one points to must be whole numbers, none above the counter.
-  In 18.20, 20.20, 22.23 and 24.21 just one place of a process matches for each loop, worker threads included.
+- `AsyncHooks` holds three `AliasedBuffer`s (src/aliased_buffer.h) in a row, each six words (isolate, count, offset,
+  address, handle, index), or seven with a vtable before them (from 18.20 on). The second has the counts of its nine
+  fields, the third has four elements, both have byte offset 0 and the same isolate. What the third one points to must
+  be whole numbers, none above the counter. In 18.18, 18.20, 20.20, 22.23 and 24.21 just one place of a process matches
+  for each loop, worker threads included.
 - A loop's thread has the `Environment` that `AsyncHooks` is part of on its stack, several times (`uv_run`'s caller and
   theirs). While it sleeps in epoll, /proc/PID/task/TID/syscall says where its stack is. The thread whose stack leads to
   the place has these ids.
@@ -34,9 +35,10 @@ REFRESH_S = 10.0
 """Until a process is looked at again: worker threads come and go."""
 _START = "_ZN4node5StartEiPPc"  # node::Start(int, char**)
 _PATTERN = 11 * 8
-"""Bytes from the second buffer's isolate to the third one's address."""
-_COUNT, _OFFSET, _NEXT = 1, 2, 7
+"""Bytes from the second buffer's isolate to the third one's address, at most."""
+_COUNT, _OFFSET, _ADDRESS = 1, 2, 3
 """Words from a buffer's isolate."""
+_STRIDES = (6, 7)
 _ENVIRONMENT = 2048
 """`AsyncHooks` lies within the first bytes of an `Environment`: measured 1,032 to 1,160."""
 _WITNESSES = 3
@@ -153,30 +155,32 @@ def _search(memory: Memory, mappings: list[Mapping]) -> tuple[Place, ...]:
     found: dict[int, Place] = {}
     for mapping in mappings:
         for start, words in memory.pieces(mapping, overlap=_PATTERN):
-            for at in candidates(words)[:_MOST_PLACES].tolist():
-                slot = at + _NEXT + _OFFSET + 1
+            slots = (
+                np.concatenate([candidates(words, stride)[:_MOST_PLACES] + stride for stride in _STRIDES]) + _ADDRESS
+            )
+            for slot in slots.tolist():
                 place = Place(start + 8 * slot, int(words[slot]))
                 if len(found) < _MOST_PLACES and _ids(memory, place) is not None:
                     found.setdefault(place.ids, place)
     return tuple(found.values())
 
 
-def candidates(words: Words) -> NDArray[np.intp]:
+def candidates(words: Words, stride: int) -> NDArray[np.intp]:
     """Where two buffers of the same isolate follow each other, of 6…16 and of 4 elements, both from their beginning.
 
-    >>> candidates(np.array([8, 9, 0, 96, 0, 0, 7, 8, 4, 0, 64], np.uint64))
+    >>> candidates(np.array([8, 9, 0, 96, 0, 0, 7, 8, 4, 0, 64], np.uint64), 7)
     array([0])
     """
-    n = len(words) - _PATTERN // 8 + 1
+    n = len(words) - stride - _ADDRESS
     if n <= 0:
         return np.zeros(0, np.intp)
-    at: NDArray[np.intp] = (words[_NEXT + _COUNT :][:n] == 4).nonzero()[0]
-    at = at[words[at + _NEXT + _OFFSET] == 0]
-    at = at[words[at] == words[at + _NEXT]]
+    at: NDArray[np.intp] = (words[stride + _COUNT :][:n] == 4).nonzero()[0]
+    at = at[words[at + stride + _OFFSET] == 0]
+    at = at[words[at] == words[at + stride]]
     at = at[(words[at] != 0) & (words[at] % 8 == 0)]
     at = at[words[at + _OFFSET] == 0]
     at = at[(words[at + _COUNT] >= 6) & (words[at + _COUNT] <= 16)]
-    aligned: NDArray[np.bool_] = words[at + _NEXT + _OFFSET + 1] % 8 == 0
+    aligned: NDArray[np.bool_] = words[at + stride + _OFFSET + 1] % 8 == 0
     return at[aligned]
 
 

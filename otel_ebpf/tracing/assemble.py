@@ -47,6 +47,7 @@ from otel_ebpf.tracing.pool import ARRIVED, ASKED, COVERED, DECIDED, FREE, NOWHE
 from otel_ebpf.tracing.processes import CALLS, Processes
 from otel_ebpf.tracing.rungs import ladder
 from otel_ebpf.tracing.rungs.base import NONE, find
+from otel_ebpf.tracing.segments import Segments
 from otel_ebpf.tracing.views import calls_of, learn, released_of, requests_of, with_wanted
 
 HOLD_NS = 2 * 10**9
@@ -87,7 +88,8 @@ class Assembler:
         self.completion = completion or Completion()
         self._lineage = Lineage()
         self._openings = Openings(lag_ns + 2 * SKEW_NS)
-        self._rungs = ladder(self._lineage, self._openings)
+        self._segments = Segments()
+        self._rungs = ladder(self._lineage, self._openings, self._segments)
         self._threads_known_since = 0
         self.confidence: NDArray[np.float32] = np.ones(0, np.float32)
         """(n,) of the links of the rows that were returned last"""
@@ -102,8 +104,12 @@ class Assembler:
         lineages: NDArray[np.void] | None,
         open_since: tuple[NDArray[np.uint32], NDArray[np.void] | None],
         now: int,
+        segments: NDArray[np.void] | None = None,
     ) -> None:
-        """What the kernel side told besides rows, before these are fed: see `Lineage.tell` and `Openings.swept`."""
+        """What the kernel side told besides rows, before these are fed: see `Lineage.tell`, `Openings.swept` and
+        `Segments.tell`."""
+        if segments is not None:
+            self._segments.tell(segments)
         if lineages is not None:
             self._lineage.tell(lineages)
         self._openings.swept(now, *open_since)

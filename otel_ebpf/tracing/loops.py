@@ -18,7 +18,7 @@ from otel_ebpf.tracing.keys import groups
 from otel_ebpf.tracing.rungs.base import NONE, Calls, Requests, find
 
 ROWS = 1 << 14
-_CHAIN = 16
+CHAIN = 16
 """Calls after calls that are followed back to their request."""
 _PIDS = 1 << 22
 _PID_MASK = np.uint32(_PIDS - 1)
@@ -29,6 +29,7 @@ _MEMORY = 2048
 _FLAGS = (
     *("passed_on", "answered", "looked_at"),
     *("handed_over", "queued", "responded", "judged_turn", "judged_order"),
+    *("direct", "asked_ids", "judged_ids"),
 )
 _REMOVALS = 8
 """Requests without a call, and calls without a request, that one pass can find in the queues of a thread."""
@@ -67,9 +68,9 @@ class CallTable:
     """Calls, and what each rule says of them: the span id of a request, or NOBODY.
 
     handed_over: (n,) it, or a call before it, went out on the connection whose response the thread had just received:
-    one after the other, or out of a queue for a pool. queued, responded: (n,) it, or its response, had its place in the
-    order. judged: (n,) the
-    rule was held against the backward one.
+    one after the other, or out of a queue for a pool; direct: (n,) it did itself. queued, responded: (n,) it, or its
+    response, had its place in the order. judged: (n,) the rule was held against the backward one. ids: (n,) Node's;
+    asked_ids: (n,) they were followed.
     """
 
     span_id: Ids
@@ -85,11 +86,17 @@ class CallTable:
     order: Ids
     retro: Ids
     retro_order: Ids
+    ids: Ids
+    by_hand: Ids
+    by_trigger: Ids
     handed_over: NDArray[np.bool_]
     queued: NDArray[np.bool_]
     responded: NDArray[np.bool_]
     judged_turn: NDArray[np.bool_]
     judged_order: NDArray[np.bool_]
+    direct: NDArray[np.bool_]
+    asked_ids: NDArray[np.bool_]
+    judged_ids: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.span_id)
@@ -170,8 +177,9 @@ class Loops:
         calls.turn[left[named]] = calls.after[left[named]]
         before = find(calls.span_id, calls.after[left])
         left, before = left[before != NONE], before[before != NONE]
-        calls.handed_over[left] |= calls.conn[before] == calls.conn[left]
-        for _ in range(_CHAIN):
+        calls.direct[left] |= calls.conn[before] == calls.conn[left]
+        calls.handed_over[left] |= calls.direct[left]
+        for _ in range(CHAIN):
             onward = (calls.turn[left] == NOBODY) & (calls.turn[before] != NOBODY)
             if not onward.any():
                 break
@@ -213,7 +221,7 @@ class Loops:
         inside = (requests.start[request] <= calls.start[call]) & (calls.start[call] <= requests.first_byte[request])
         self.feasible.note(calls.tgid[call], inside)
         request, call = request[inside], call[inside]
-        for _ in range(_CHAIN):
+        for _ in range(CHAIN):
             unknown = calls.retro[call] == NOBODY
             calls.retro[call[unknown]] = requests.span_id[request[unknown]]
             before = find(calls.span_id, calls.after[call])
@@ -287,7 +295,7 @@ def _ranks(group: NDArray[np.intp], time: Ids, count: int) -> tuple[Rows, Rows]:
 
 def _call_table(calls: Calls, rows: Rows) -> CallTable:
     table = _empty(CallTable, len(rows))
-    for name in ("span_id", "tgid", "thread", "conn", "start", "wanted", "first_byte", "end", "after"):
+    for name in ("span_id", "tgid", "thread", "conn", "start", "wanted", "first_byte", "end", "after", "ids"):
         setattr(table, name, getattr(calls, name)[rows])
     return table
 

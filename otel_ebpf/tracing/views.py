@@ -15,12 +15,11 @@ from otel_ebpf.tracing.pool import COVERED, NOWHERE, OPEN, Pool, Rows
 from otel_ebpf.tracing.processes import Processes
 from otel_ebpf.tracing.rungs import Calls, Requests
 from otel_ebpf.tracing.rungs.base import NONE, find
+from otel_ebpf.tracing.segments import is_async
 
 _NOBODY = Released.empty()
 _KIND = np.uint64(56)
-GOROUTINE, OPAQUE = np.uint64(Unit.GOROUTINE), np.uint64(Unit.OPAQUE)
-_IDLE = np.uint64(Unit.ASYNC << 56)
-"""Node in a microtask: its ids are 0."""
+GOROUTINE, ASYNC, OPAQUE = np.uint64(Unit.GOROUTINE), np.uint64(Unit.ASYNC), np.uint64(Unit.OPAQUE)
 _TELLING = np.zeros(256, np.bool_)
 _TELLING[[Unit.GOROUTINE, Unit.CONTEXT, Unit.GREENLET, Unit.VIRTUAL]] = True
 """Kinds of units that answer the requests that they handle."""
@@ -52,7 +51,8 @@ def calls_of(pool: Pool, rows: Rows, processes: Processes, waiting: NDArray[np.b
         thread=pool.thread[rows],
         waiter=pool.waiter[rows],
         unit=_units(tgid, _sender(unit, spans.unit_rsp[rows])),
-        looping=threaded | (unit == _IDLE),
+        ids=np.where(is_async(unit), unit, np.uint64(0)),
+        looping=threaded | (unit >> _KIND == ASYNC),
         threaded=threaded,
         wanted=spans.wanted[rows],
         start=spans.start[rows],

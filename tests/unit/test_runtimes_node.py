@@ -17,29 +17,31 @@ from otel_ebpf.runtimes.node import Node, Place, candidates, owner, search
 WORD = st.sampled_from([0, 1, 4, 7, 8, 9, 16, 17, 64, (1 << 64) - 1])
 
 
-def hooks(isolate: int, fields: int, ids: int, counts: tuple[int, int] = (9, 4)) -> list[int]:
-    """`AsyncHooks` as it lies in memory: vtable, isolate, count, offset, address, handle, index, twice."""
-    return [77, isolate, counts[0], 0, fields, 5, 0, 78, isolate, counts[1], 0, ids, 6, 0]
+def hooks(isolate: int, fields: int, ids: int, stride: int = 7) -> list[int]:
+    """`AsyncHooks` as it lies in memory: vtable (if any), isolate, count, offset, address, handle, index, twice."""
+    vtable = [77] if stride == 7 else []
+    return [*vtable, isolate, 9, 0, fields, 5, 0, *vtable, isolate, 4, 0, ids, 6, 0]
 
 
-def is_candidate(words: list[int], at: int) -> bool:
+def is_candidate(words: list[int], at: int, stride: int) -> bool:
     """The twin of `candidates`, one place at a time."""
     isolate, count, offset = words[at : at + 3]
     return (
-        isolate == words[at + 7] != 0
+        isolate == words[at + stride] != 0
         and isolate % 8 == 0
         and 6 <= count <= 16
         and offset == 0
-        and words[at + 8 : at + 10] == [4, 0]
-        and words[at + 10] % 8 == 0
+        and words[at + stride + 1 : at + stride + 3] == [4, 0]
+        and words[at + stride + 3] % 8 == 0
     )
 
 
-@given(st.lists(WORD, max_size=40), st.booleans())
-def test_candidates_are_found_as_one_by_one(words: list[int], some: bool) -> None:
-    words = words + hooks(16, 64, 64) if some else words
-    expected = [at for at in range(len(words) - 10) if is_candidate(words, at)]
-    assert candidates(np.array(words, np.uint64)).tolist() == expected
+@given(st.lists(WORD, max_size=40), st.booleans(), st.sampled_from([6, 7]))
+def test_candidates_are_found_as_one_by_one(words: list[int], some: bool, stride: int) -> None:
+    words = words + hooks(16, 64, 64, stride) if some else words
+    expected = [at for at in range(len(words) - stride - 3) if is_candidate(words, at, stride)]
+    assert candidates(np.array(words, np.uint64), stride).tolist() == expected
+    assert expected or not some
 
 
 @pytest.mark.parametrize(
@@ -63,14 +65,14 @@ def test_what_are_no_ids_is_not_taken_for_some(ids: tuple[float, ...]) -> None:
 
 def test_ids_are_found() -> None:
     assert found_here((3.0, 2.0, 9.0, -1.0))
-    assert found_here((0.0, 0.0, 2.0**40, 5.0))
+    assert found_here((0.0, 0.0, 2.0**40, 5.0), stride=6)
 
 
-def found_here(ids: tuple[float, ...]) -> bool:
+def found_here(ids: tuple[float, ...], stride: int = 7) -> bool:
     """Whether the search of this process finds ids that were put into its own memory."""
     doubles = ctypes.create_string_buffer(struct.pack("<4d", *ids), 32)
     at = ctypes.addressof(doubles)
-    place = ctypes.create_string_buffer(struct.pack("<14Q", *hooks(0x1238, 0x2000, at)))
+    place = ctypes.create_string_buffer(struct.pack(f"<{2 * stride}Q", *hooks(0x1238, 0x2000, at, stride)))
     with Memory(os.getpid()) as memory:
         found = search(memory)
     assert place

@@ -10,6 +10,7 @@ from otel_ebpf.tracing.rungs.forwarded import Forwarded
 from otel_ebpf.tracing.rungs.thread_alone import ThreadAlone
 from otel_ebpf.tracing.rungs.thread_response import ThreadResponse
 from otel_ebpf.tracing.rungs.unit import Unit
+from otel_ebpf.tracing.segments import Segments
 
 __all__ = [
     "Calls",
@@ -25,6 +26,6 @@ __all__ = [
 ]
 
 
-def ladder(lineage: Lineage, openings: Openings) -> list[Rung]:
+def ladder(lineage: Lineage, openings: Openings, segments: Segments) -> list[Rung]:
     """The rungs in the order in which they are believed; each assembler has its own."""
-    return [Forwarded(), Unit(lineage), ThreadResponse(), ThreadAlone(), EventLoop(openings)]
+    return [Forwarded(), Unit(lineage), ThreadResponse(), ThreadAlone(), EventLoop(openings, segments)]

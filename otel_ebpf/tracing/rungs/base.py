@@ -34,8 +34,10 @@ class Calls:
     """(n,) key of the thread that received its response; 0 if there was none"""
     unit: NDArray[np.uint64]
     """(n,) key of the unit of execution that sent it (`keys.unit_keys`); 0: it is the thread, or not known"""
+    ids: NDArray[np.uint64]
+    """(n,) Node's ids, as they are in a unit (`segments.Segments`); 0: they say nothing"""
     looping: NDArray[np.bool_]
-    """(n,) the thread is the unit of execution, or an event loop whose own ids say nothing of this call"""
+    """(n,) the thread is the unit of execution, or one of Node's loops"""
     threaded: NDArray[np.bool_]
     """(n,) the thread is the unit of execution"""
     wanted: NDArray[np.uint64]
