@@ -133,7 +133,11 @@ class Pipeline:
         )
         self.listening = Listening(self.foreign, clock_offset, follow or (lambda _: None))
         self.assembler = Assembler(
-            int(config.hold.time * 1e9), config.hold.spans, lag_ns=ARRIVAL_NS, completion=self.foreign
+            int(config.hold.time * 1e9),
+            config.hold.spans,
+            lag_ns=ARRIVAL_NS,
+            completion=self.foreign,
+            statistics=config.traces.statistics,
         )
         self.trust = Trust(config.traces.trust_incoming)
         self.sample = Sampler(config.sampling.sampler, config.sampling.ratio).sample

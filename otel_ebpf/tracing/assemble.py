@@ -65,6 +65,7 @@ class Assembler:
 
     hold_ns: how long a row waits for something that may come. limit_rows: how many may wait. random: of trace ids.
     lag_ns: how long after its end a row may arrive. trust: (n,) whether a row's remote context is to be believed.
+    statistics: parents by the distributions of delays as well, where nothing else tells (`rungs.statistics`).
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Assembler:
         trust: Callable[[Spans], NDArray[np.bool_]] | None = None,
         lag_ns: int = LAG_NS,
         completion: Completion | None = None,
+        statistics: bool = False,
     ) -> None:
         self.counters = Counters()
         self.processes = Processes()
@@ -89,7 +91,7 @@ class Assembler:
         self._lineage = Lineage()
         self._openings = Openings(lag_ns + 2 * SKEW_NS)
         self._segments = Segments()
-        self._rungs = ladder(self._lineage, self._openings, self._segments)
+        self._rungs = ladder(self._lineage, self._openings, self._segments, statistics)
         self._threads_known_since = 0
         self.confidence: NDArray[np.float32] = np.ones(0, np.float32)
         """(n,) of the links of the rows that were returned last"""

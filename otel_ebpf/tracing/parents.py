@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from otel_ebpf.model import Link
 from otel_ebpf.tracing.rungs import Calls, Requests, Rung
-from otel_ebpf.tracing.rungs.base import NONE
+from otel_ebpf.tracing.rungs.base import CONFLICT, NONE
 
 CONFIDENT = 0.95
 
@@ -45,6 +45,7 @@ def decide(rungs: Sequence[Rung], calls: Calls, requests: Requests) -> Verdict:
         conflict=np.zeros(n, np.bool_),
     )
     for rung in rungs:
+        calls.found = np.where(verdict.conflict, CONFLICT, verdict.request)
         said = rung.propose(calls, requests)
         verdict.open |= said.open
         sure = (said.request != NONE) & (said.confidence >= CONFIDENT)

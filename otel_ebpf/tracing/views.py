@@ -61,6 +61,8 @@ def calls_of(pool: Pool, rows: Rows, processes: Processes, waiting: NDArray[np.b
         end=spans.end[rows],
         flags=spans.flags[rows],
         waiting=waiting,
+        kind=_like(spans, rows) | spans.peer_port[rows],
+        found=np.full(len(rows), NONE, np.intp),
         cause=spans.cause[rows],
         named=np.full(len(rows), NONE, np.intp),
         half_seen=processes.half_seen(tgid, spans.wanted[rows]),
@@ -82,6 +84,12 @@ def _units(tgid: NDArray[np.uint32], unit: NDArray[np.uint64]) -> NDArray[np.uin
     if not unit.any():
         return unit
     return np.where(_TELLING[(unit >> _KIND).astype(np.intp)], unit_keys(tgid, unit), np.uint64(0))
+
+
+def _like(spans: Spans, rows: Rows) -> NDArray[np.uint64]:
+    """(n,) a number for each shape, of which the lowest 16 bits are free."""
+    like: NDArray[np.uint64] = spans.shape[rows].astype(np.uint32).astype(np.uint64) << np.uint64(16)
+    return like
 
 
 def _contexts(spans: Spans, rows: Rows) -> NDArray[np.uint64]:
@@ -108,6 +116,7 @@ def requests_of(pool: Pool, rows: Rows, fresh: bool) -> Requests:
         first_byte=spans.first_byte[rows],
         end=spans.end[rows],
         after=spans.after[rows],
+        kind=_like(spans, rows),
         single=pool.count[rows] == 1,
         remote_trace=_contexts(spans, rows),
         remote_parent=spans.remote_parent[rows],
@@ -156,6 +165,7 @@ def _released(gone: Released) -> Requests:
         first_byte=gone.first_byte,
         end=gone.end,
         after=none,
+        kind=none,
         single=gone.count == 1,
         remote_trace=np.stack([none, none], axis=1),
         remote_parent=none,

@@ -7,6 +7,7 @@ from otel_ebpf.tracing.openings import Openings
 from otel_ebpf.tracing.rungs.base import Calls, Proposal, Requests, Rung
 from otel_ebpf.tracing.rungs.event_loop import EventLoop
 from otel_ebpf.tracing.rungs.forwarded import Forwarded
+from otel_ebpf.tracing.rungs.statistics import Statistics
 from otel_ebpf.tracing.rungs.thread_alone import ThreadAlone
 from otel_ebpf.tracing.rungs.thread_response import ThreadResponse
 from otel_ebpf.tracing.rungs.unit import Unit
@@ -19,6 +20,7 @@ __all__ = [
     "Proposal",
     "Requests",
     "Rung",
+    "Statistics",
     "ThreadAlone",
     "ThreadResponse",
     "Unit",
@@ -26,6 +28,13 @@ __all__ = [
 ]
 
 
-def ladder(lineage: Lineage, openings: Openings, segments: Segments) -> list[Rung]:
-    """The rungs in the order in which they are believed; each assembler has its own."""
-    return [Forwarded(), Unit(lineage), ThreadResponse(), ThreadAlone(), EventLoop(openings, segments)]
+def ladder(lineage: Lineage, openings: Openings, segments: Segments, statistics: bool = False) -> list[Rung]:
+    """The rungs in the order in which they are believed; each assembler has its own. statistics: the last one, too."""
+    certain: list[Rung] = [
+        Forwarded(),
+        Unit(lineage),
+        ThreadResponse(),
+        ThreadAlone(),
+        EventLoop(openings, segments),
+    ]
+    return [*certain, Statistics()] if statistics else certain

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from otel_ebpf.model import Link
 
-NONE = -1
+NONE, CONFLICT = -1, -2
 _NOBODY = np.zeros(0, np.uint64)
 
 
@@ -50,6 +50,10 @@ class Calls:
     flags: NDArray[np.uint32]
     waiting: NDArray[np.bool_]
     """(n,) a request that began before the call may still become known"""
+    kind: NDArray[np.uint64]
+    """(n,) what it is like: the same for calls of the same shape to the same port"""
+    found: NDArray[np.intp]
+    """(n,) index of the request that the rungs above named, NONE, or CONFLICT: they contradict each other"""
     cause: NDArray[np.uint64]
     """(n,) span id of the one request that the sending thread had received and not answered; else 0"""
     named: NDArray[np.intp]
@@ -97,6 +101,8 @@ class Requests:
     end: NDArray[np.uint64]
     after: NDArray[np.uint64]
     """(m,) span id of the exchange of which the thread had received bytes last before it answered; 0: none"""
+    kind: NDArray[np.uint64]
+    """(m,) what it is like: the same for requests of the same shape"""
     single: NDArray[np.bool_]
     """(m,) the record is this one request, not several that were pipelined"""
     remote_trace: NDArray[np.uint64]

@@ -9,6 +9,7 @@ best assignment would be: that is its confidence.
     Columns     what was seen of one service: columns of requests and calls
     Delays      what follows what, after how long; `cost` = -log of the density of a step
     Chains      the events of all requests in order, and what it costs to put calls between them
+    History     of a live process: what is fixed there, and what follows from it for the rest
     assign_all  all of it, window by window: Columns → Assignment
 """
 

@@ -16,10 +16,12 @@ from otel_ebpf.tracing.statistics.moves import CUTS, batch, runs, singles
 from otel_ebpf.tracing.statistics.observed import NONE, Bools, Floats, Ints, Observed
 from otel_ebpf.tracing.statistics.repair import oddness, repair
 
-_SWEEPS = 8
+_SWEEPS, _FEW_SWEEPS = 8, 3
 _SETTLED = 0.0005
 _ROUNDS = 8
 _GAIN = 0.01
+_STRAY = 0.02
+"""Share of the calls whose request is sought that belong to none, where nothing is learned of that."""
 _LOST = 60.0
 """Cost of a call in no request while the first guess is made: all are placed if they can be."""
 
@@ -34,21 +36,23 @@ class Assignment:
     delays: Delays
 
 
-def assign(seen: Observed, delays: Delays | None = None) -> Assignment:
-    """The most likely assignment. delays: what was learned before, of the same kinds; learned on from there."""
-    work = _Work(seen, delays)
+def assign(seen: Observed, delays: Delays | None = None, keep: bool = False) -> Assignment:
+    """The most likely assignment. delays: what was learned before, of the same kinds; learned on from there, or kept as
+    they are; then less is tried."""
+    work = _Work(seen, delays, keep)
     if delays is None:
         work.guess()
     work.place_all()
-    work.better(_SWEEPS)
-    other = work.once_more()
+    work.better(_FEW_SWEEPS if keep else _SWEEPS)
+    other = work.parent if keep else work.once_more()
     work.line_up()
     return Assignment(work.parent, work.confidence(other), seen.candidates, work.delays)
 
 
 class _Work:
-    def __init__(self, seen: Observed, delays: Delays | None) -> None:
+    def __init__(self, seen: Observed, delays: Delays | None, keep: bool) -> None:
         self.seen = seen
+        self._keep = keep
         self.delays = delays or Delays(seen.request_kinds, seen.call_kinds)
         self.parent: Ints = seen.known.copy()
         self.free: Bools = (seen.known == NONE) & (seen.candidates > 0)
@@ -179,12 +183,15 @@ class _Work:
                 self.parent[member] = self._place(found, np.bincount(run))[run]
 
     def _learn(self) -> None:
+        if self._keep:
+            return
         self.delays.learn(chains_of(self.seen, self.delays, self.parent).steps())
         self._price_of_none()
 
     def _price_of_none(self) -> None:
         """-log of the rate at which calls of each kind happen that belong to no request."""
-        lost = np.bincount(self.seen.call_kind[self.parent == NONE], minlength=self.seen.call_kinds)
+        rate = _STRAY if self._keep else 1.0
+        lost = rate * np.bincount(self.seen.call_kind[self.parent == NONE], minlength=self.seen.call_kinds)
         self._none = -np.log((lost + 0.5) / self.seen.span)
 
     def _cost(self) -> float:
