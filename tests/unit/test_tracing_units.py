@@ -102,6 +102,15 @@ def test_an_ancestor_that_was_there_before_the_request_owns_nothing(site: Site) 
     assert site.parents((context(3), context(1), 40), (context(1), context(9), 1))[call["span_id"]] == 0
 
 
+def test_what_was_done_for_a_request_that_its_client_gave_up_is_not_for_the_one_before(site: Site) -> None:
+    connection, task = context(1), context(5)
+    one = site.request(0, 20, connection, connection, conn=7)
+    site.request(30, 60, 0, connection, conn=7)
+    before, after, child = site.call(10, 15, connection), site.call(40, 50, connection), site.call(70, 80, task)
+    found = site.parents((task, connection, 40), (connection, context(9), 0.5))
+    assert [found[c["span_id"]] for c in (before, after, child)] == [one["span_id"], 0, 0]
+
+
 def test_what_a_task_left_behind_is_for_the_request_in_which_it_was_made(site: Site) -> None:
     connection, task = context(1), context(5)
     one = site.request(0, 20, connection, connection)
@@ -192,3 +201,27 @@ def test_a_call_waits_while_an_older_request_of_its_process_is_open() -> None:
     openings.swept(200, *NONE_OPEN)
     assert waiting(399) == [True, False, False]
     assert waiting(400) == [False, False, False]
+
+
+def test_the_last_requests_are_remembered_whatever_their_units_are_called() -> None:
+    host = Host()
+    process = host.process()
+    assembler = Assembler()
+    decided: dict[int, int] = {}
+    asked: list[tuple[int, int]] = []
+    late: list[Row] = []
+    for n in range(60):
+        rows, late = late, []
+        for i in range(1000):
+            unit, at = context(1 + n * 1000 + i), n * 100.0
+            columns: Row = {"unit_rsp": unit, "unit_req": unit, "flags": int(Flag.SERVER | Flag.EPOLL)}
+            rows.append(host.request(process, at, at + 50, columns=columns))
+            if i % 100 == 0:
+                call = host.call(process, at + 10, at + 20, columns={"unit_req": unit, "flags": int(Flag.EPOLL)})
+                asked.append((call["span_id"], rows[-1]["span_id"]))
+                late.append(call)
+        given = assembler.feed(spans(rows), round((n + 1) * 100 * MS))
+        decided |= dict(zip(given.span_id.tolist(), given.parent.tolist(), strict=True))
+    given = assembler.flush()
+    decided |= dict(zip(given.span_id.tolist(), given.parent.tolist(), strict=True))
+    assert all(decided[call] == request for call, request in asked)

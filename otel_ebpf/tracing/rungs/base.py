@@ -90,6 +90,7 @@ class Requests:
     fresh: NDArray[np.bool_]
     """(m,) it became known since the last pass"""
     span_id: NDArray[np.uint64]
+    conn: NDArray[np.uint64]
     reader: NDArray[np.uint64]
     writer: NDArray[np.uint64]
     """(m,) keys of the threads that read the request and wrote the response; writer 0: unanswered"""

@@ -32,10 +32,14 @@ Times = NDArray[np.uint64]
 
 @dataclass(slots=True)
 class _Owners:
-    """Which unit owned which request, sorted by unit and arrival. proven: (m,) it can have had no other meanwhile."""
+    """Which unit owned which request, sorted by unit and arrival. proven: (m,) it can have had no other meanwhile.
+
+    span_id 0: a request on a connection of the unit's that got no answer; for whom it worked since is not known.
+    """
 
     unit: Times
     span_id: Times
+    conn: Times
     start: Times
     end: Times
     proven: NDArray[np.bool_]
@@ -46,11 +50,11 @@ class _Owners:
 
 def _none() -> _Owners:
     empty = np.zeros(0, np.uint64)
-    return _Owners(empty, empty, empty, empty, np.zeros(0, np.bool_))
+    return _Owners(empty, empty, empty, empty, empty, np.zeros(0, np.bool_))
 
 
 class Unit(Rung):
-    """Exact. Keeps the last 32,768 pairs of unit and request, and 4,096 units that were found to be shared."""
+    """Exact. Keeps the last 16,384 to 32,768 pairs of unit and request, and 4,096 units that are shared."""
 
     link = Link.UNIT
 
@@ -77,15 +81,37 @@ class Unit(Rung):
 
     def _learn(self, requests: Requests) -> None:
         fresh = (requests.fresh & (requests.unit != 0) & requests.single).nonzero()[0]
-        if not len(fresh):
-            return
-        new = self._owned(requests, fresh)
+        if len(fresh):
+            self._add(self._owned(requests, fresh))
+        silent = (requests.fresh & (requests.unit == 0)).nonzero()[0]
+        if len(silent) and len(self._owners):
+            self._add(self._disowned(requests, silent))
+        if len(fresh):
+            self._note_shared()
+
+    def _add(self, new: _Owners) -> None:
         old = self._owners
-        columns = [np.concatenate([getattr(old, name), getattr(new, name)]) for name in _Owners.__slots__]
-        columns = [column[-_OWNERS:] for column in columns]
-        order = np.lexsort((columns[2], columns[0]))
-        self._owners = _Owners(*(column[order] for column in columns))
-        self._note_shared()
+        if not len(new):
+            return
+        columns = {name: np.concatenate([getattr(old, name), getattr(new, name)]) for name in _Owners.__slots__}
+        order = np.lexsort((columns["start"], columns["unit"]))
+        if len(order) > _OWNERS:
+            oldest = np.partition(columns["start"], len(order) - _OWNERS // 2)[len(order) - _OWNERS // 2]
+            order = order[columns["start"][order] >= oldest]
+        self._owners = _Owners(**{name: column[order] for name, column in columns.items()})
+
+    def _disowned(self, requests: Requests, rows: NDArray[np.intp]) -> _Owners:
+        """For requests without an answer: all units that owned one before on the same connection."""
+        owners = self._owners
+        conns, first = np.unique(requests.conn[rows], return_index=True)
+        at = np.minimum(np.searchsorted(conns, owners.conn), len(conns) - 1)
+        mine = ((conns[at] == owners.conn) & (owners.span_id != 0)).nonzero()[0]
+        row = rows[first[at[mine]]]
+        mine, row = mine[owners.start[mine] < requests.start[row]], row[owners.start[mine] < requests.start[row]]
+        units, once = np.unique(owners.unit[mine], return_index=True)
+        row = row[once]
+        none = np.zeros(len(row), np.uint64)
+        return _Owners(units, none, requests.conn[row], requests.start[row], requests.start[row], none != 0)
 
     def _owned(self, requests: Requests, rows: NDArray[np.intp]) -> _Owners:
         """The writer's unit, and its ancestors that were born after the request had arrived."""
@@ -96,7 +122,7 @@ class Unit(Rung):
         proven = (born >= start) | (requests.reader_unit[rows] == unit)
         for _ in range(GENERATIONS):
             parts.append(
-                _Owners(unit, requests.span_id[rows], start, requests.end[rows], proven),
+                _Owners(unit, requests.span_id[rows], requests.conn[rows], start, requests.end[rows], proven),
             )
             above, above_born = self._lineage.origin(parent)
             goes_on = (parent != 0) & (above_born >= start)
@@ -108,11 +134,12 @@ class Unit(Rung):
 
     def _note_shared(self) -> None:
         """Units that own two requests at the same time."""
-        owners = self._owners
-        same = (owners.unit[1:] == owners.unit[:-1]) & (owners.span_id[1:] != owners.span_id[:-1])
-        overlapping = same & (owners.start[1:] < owners.end[:-1])
+        answered = self._owners.span_id != 0
+        unit, span_id = self._owners.unit[answered], self._owners.span_id[answered]
+        same = (unit[1:] == unit[:-1]) & (span_id[1:] != span_id[:-1])
+        overlapping = same & (self._owners.start[answered][1:] < self._owners.end[answered][:-1])
         if overlapping.any():
-            shared = np.concatenate([self._shared, owners.unit[1:][overlapping]])
+            shared = np.concatenate([self._shared, unit[1:][overlapping]])
             self._shared = np.unique(shared)[-_SHARED:]
 
     def _search(self, calls: Calls) -> NDArray[np.uint64]:
