@@ -222,6 +222,8 @@ def test_the_last_requests_are_remembered_whatever_their_units_are_called() -> N
                 late.append(call)
         given = assembler.feed(spans(rows), round((n + 1) * 100 * MS))
         decided |= dict(zip(given.span_id.tolist(), given.parent.tolist(), strict=True))
+    given = assembler.feed(spans(late), round(6100 * MS))
+    decided |= dict(zip(given.span_id.tolist(), given.parent.tolist(), strict=True))
     given = assembler.flush()
     decided |= dict(zip(given.span_id.tolist(), given.parent.tolist(), strict=True))
     assert all(decided[call] == request for call, request in asked)
