@@ -49,9 +49,11 @@ want_test() {
 want_fidelity() {
   local pair
   for pair in nginx:nginx mariadbd:mariadb-server openssl:openssl haproxy:haproxy node:nodejs \
-    javac:default-jdk-headless; do
+    javac:default-jdk-headless puma:puma; do
     want "${pair#*:}" command -v "${pair%%:*}"
   done
+  want php-fpm have_file '/usr/sbin/php-fpm*'
+  want php-mysql have_file '/usr/lib/php/*/mysqli.so'
 }
 
 # what only the rows beyond the quick subset need

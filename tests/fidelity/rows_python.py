@@ -110,6 +110,7 @@ ROWS = (
         "Flask, requests, patched by gevent",
         _gunicorn("--worker-class", "gevent", "--workers", "1", GREENLETS="1"),
         modes=BOTH,
+        quick=(SEQUENTIAL,),
     ),
     _row(
         "gunicorn-uvicorn",
@@ -123,7 +124,7 @@ ROWS = (
     _row("waitress", "Flask, requests; a loop that reads, 16 threads that work", _flask("waitress")),
     _row("werkzeug-pycurl", "Flask, libcurl; a thread a connection", _flask("werkzeug", CLIENT="pycurl")),
     _row("werkzeug-executor", "Flask; calls in a ThreadPoolExecutor", _flask("werkzeug", POOL="1"), target=CERTAIN),
-    _row("uvicorn-asyncio", "FastAPI, httpx", _uvicorn("asyncio"), modes=BOTH, quick=()),
+    _row("uvicorn-asyncio", "FastAPI, httpx", _uvicorn("asyncio"), modes=BOTH, quick=BOTH),
     _row("uvicorn-h11", "FastAPI, httpx, pure Python", _uvicorn("asyncio", "plain", "--http", "h11"), modes=BOTH),
     _row("uvicorn-uvloop", "FastAPI, httpx on uvloop", _uvicorn("uvloop"), modes=BOTH),
     _row(
@@ -145,7 +146,13 @@ ROWS = (
     ),
     *_shape_rows(),
     _row("aiohttp", "aiohttp at both ends", program(_PYTHON, "{apps}/python_aiohttp/app.py"), modes=BOTH),
-    _row("tornado", "Tornado at both ends", program(_PYTHON, "{apps}/python_tornado/app.py"), modes=BOTH),
+    _row(
+        "tornado",
+        "Tornado at both ends",
+        program(_PYTHON, "{apps}/python_tornado/app.py"),
+        modes=BOTH,
+        quick=(PARALLEL,),
+    ),
     _row("sanic", "Sanic, httpx", program(_PYTHON, "{apps}/python_sanic/app.py"), modes=BOTH),
     _row("twisted", "Twisted at both ends", program(_PYTHON, "{apps}/python_twisted/app.py"), modes=BOTH),
     Row(

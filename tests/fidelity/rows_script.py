@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.fidelity.row import Row, apt, present, program
+from tests.fidelity.row import SEQUENTIAL, Row, apt, present, program
 from tests.fidelity.site import Site
 from tests.servers import mariadb, nginx
 
@@ -70,12 +70,14 @@ ROWS = (
             environment={"BACKEND": "{backend}"},
         ),
         needs=(apt("puma", "puma"),),
+        quick=(SEQUENTIAL,),
     ),
     Row(
         "php-fpm",
         runtime="PHP",
         what="nginx → PHP-FPM (unix socket) → MariaDB",
         start=_php,
+        quick=(SEQUENTIAL,),
         rate=60,
         needs=(
             apt("nginx", "nginx"),
