@@ -1,13 +1,102 @@
-/* JVM: virtual threads. */
+/* JVM: virtual threads.
+ *
+ * Theory of operation. A thread of the VM keeps its JavaThread in a slot of its own memory. That has a handle to the
+ * java.lang.Thread that runs on it: its own, whose `eetop` leads back to the JavaThread, or a virtual one, whose `eetop`
+ * is 0. After `eetop` lies the number of the thread, which no other ever has. Objects move; a copy that was left behind
+ * has the same number until something else lies there, which one of these words then shows. */
 #pragma once
 
 #include "lineage.h"
 
+/* Filled by otel_ebpf/runtimes/jvm.py. Offsets. */
 struct jvm_runtime {
-	u64 unused;
+	s32 slot;    /* from the thread pointer, of the JavaThread; 0: not known */
+	u32 vthread; /* in a JavaThread: the handle of the thread that runs */
+	u32 eetop;   /* in a java.lang.Thread; its number follows */
+	u32 owner;   /* in a JavaThread: the number of the thread that runs (JDK 24 and newer); 0: not there */
 };
+
+struct java_thread {
+	u64 thread; /* JavaThread * */
+	u64 handle; /* where it says what runs on it */
+	u64 self;   /* what that says when its own thread does */
+};
+/* By thread. What was used longest ago makes room, and is read anew when it is met. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u64);
+	__type(value, struct java_thread);
+} java_threads SEC(".maps");
+
+#define JAVA_NUMBERS (1ull << 48)
+
+/* Of ZGC: the lower bits are its colour, and say how many there are (zAddress.hpp; one of 12…15 is set). */
+static __always_inline u64 without_colour(u64 object)
+{
+	if (!(object >> 48))
+		return object;
+#if defined(__TARGET_ARCH_x86)
+	return object >> (object & 1 << 15 ? 16 : object & 1 << 14 ? 15 : object & 1 << 13 ? 14 : 13);
+#else
+	return object >> 16;
+#endif
+}
+
+/* Virtual threads run on the threads of a pool whose names begin so (java.lang.VirtualThread, CarrierThread). */
+static __always_inline bool named_as_carrier(void)
+{
+	const char prefix[] = "ForkJoinPool-";
+	char comm[16] = {};
+
+	bpf_get_current_comm(comm, sizeof(comm));
+	for (u32 i = 0; i < sizeof(prefix) - 1; i++)
+		if (comm[i] != prefix[i])
+			return false;
+	return true;
+}
+
+static __always_inline struct java_thread *java_thread_of(const struct jvm_runtime *r, u64 id, u64 thread)
+{
+	struct java_thread *known = bpf_map_lookup_elem(&java_threads, &id);
+	struct java_thread fresh = { .thread = thread };
+
+	if (known && known->thread == thread)
+		return known;
+	if (bpf_probe_read_user(&fresh.handle, sizeof(fresh.handle), (void *)(thread + r->vthread)) || !fresh.handle)
+		return 0;
+	bpf_map_update_elem(&java_threads, &id, &fresh, BPF_ANY);
+	return bpf_map_lookup_elem(&java_threads, &id);
+}
 
 static __always_inline u64 jvm_unit(const struct jvm_runtime *r, const struct unit_at *at)
 {
-	return 0;
+	struct {
+		u64 eetop, number;
+	} object = {};
+	u64 thread = 0, runs = 0, number = 0;
+
+	if (!r->slot)
+		return named_as_carrier() ? UNIT(UNIT_OPAQUE, 0) : 0;
+	if (bpf_probe_read_user(&thread, sizeof(thread), (void *)(at->fsbase + r->slot)))
+		return UNIT(UNIT_OPAQUE, 0);
+	if (!thread) /* not of the VM */
+		return 0;
+	struct java_thread *known = java_thread_of(r, (u64)at->tgid << 32 | at->tid, thread);
+	if (!known || bpf_probe_read_user(&runs, sizeof(runs), (void *)known->handle) || !runs)
+		return UNIT(UNIT_OPAQUE, 0);
+	if (runs == known->self)
+		return 0;
+	if (!bpf_probe_read_user(&object, sizeof(object), (void *)(without_colour(runs) + r->eetop))) {
+		if (object.eetop == thread) {
+			known->self = runs;
+			return 0;
+		}
+		if (!object.eetop && object.number && object.number < JAVA_NUMBERS)
+			return UNIT(UNIT_VIRTUAL, object.number);
+	}
+	if (r->owner && !bpf_probe_read_user(&number, sizeof(number), (void *)(thread + r->owner)) && number &&
+	    number < JAVA_NUMBERS)
+		return UNIT(UNIT_VIRTUAL, number);
+	return UNIT(UNIT_OPAQUE, 0);
 }
