@@ -80,6 +80,7 @@ static __always_inline int on_state(struct sock *sk, int new, bool storage)
 			return 0;
 		}
 		meet(c, sk, storage, BPF_CORE_READ(sk, __sk_common.skc_family), IPPROTO_TCP, true);
+		c->k.key = 0; /* the other end's number comes with its answer */
 		c->client = 1;
 		c->k.flags &= ~CONNECTION_SERVER;
 		struct thread *t = this_thread(storage);

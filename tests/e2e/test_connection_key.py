@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -180,3 +182,34 @@ def test_an_agent_that_is_confined_to_a_namespace_sees_its_end_only(hosts: TwoHo
     assert {int(seen.connection["peer"]) for seen in found[1]} == {0}
     assert 0 not in _keys(*found[1])
     assert all(not seen.has(Flag.PEER) for seen in found[1])
+
+
+def test_a_request_in_the_first_packet(capture: Capture, hosts: TwoHosts) -> None:
+    """TCP Fast Open (RFC 7413): from the second connection on, data comes with the SYN."""
+    ready, port, times = Gate(), PORTS[2], 3
+
+    def serve() -> None:
+        Path("/proc/sys/net/ipv4/tcp_fastopen").write_text("3")
+        with socket.socket() as listener:
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 16)
+            listener.bind(("127.0.0.1", port))
+            listener.listen()
+            ready.open()
+            for _ in range(times):
+                with listener.accept()[0] as accepted:
+                    answering(3, b"answer")(accepted)
+
+    def ask() -> None:
+        for _ in range(times):
+            with socket.socket() as connection:
+                connection.sendto(b"ask", socket.MSG_FASTOPEN, ("127.0.0.1", port))
+                assert receive(connection, 6) == b"answer"
+
+    first = Process(hosts.server.inside(serve))
+    ready.wait()
+    second = Process(hosts.server.inside(ask))
+    second.end()
+    first.end()
+    found = capture.wait(lambda: capture.at(port), 2 * times)
+    by_key = Counter(int(seen.connection["key"]) for seen in found)
+    assert list(by_key.values()) == [2] * times, by_key
