@@ -190,6 +190,7 @@ class Pipeline:
             served = (drain.connections["flags"] & np.uint32(CONNECTION_SERVER)) != 0
             self.assembler.processes.serves(drain.connections["tgid"][served])
             self.resources.meet(drain.connections)
+            self.listening.announced(drain.connections)
             unseen = drain.connections[(drain.connections["flags"] & np.uint32(CONNECTION_UNSEEN)) != 0]
             self.assembler.processes.answered_unseen(unseen["tgid"], unseen["t_open"])
         self.stages.end("connections")

@@ -86,7 +86,7 @@ class Known:
     ) -> NDArray[np.intp]:
         """(n,) the server span that tells of each request. port: of its client. trace, parent: the context it had."""
         found = np.full(len(tgid), NONE, np.intp)
-        servers = (self.spans.kind == SERVER).nonzero()[0]
+        servers = self._of(tgid, start, self.spans.kind == SERVER)
         carries = parent != 0
         spans = self.spans
         if len(servers) and carries.any():
@@ -125,7 +125,7 @@ class Known:
         n = len(tgid)
         found = Found(np.full(n, NONE, np.intp), np.zeros(n, np.bool_))
         spans = self.spans
-        clients = ((spans.kind == CLIENT) | (spans.kind == PRODUCER)).nonzero()[0]
+        clients = self._of(tgid, start, (spans.kind == CLIENT) | (spans.kind == PRODUCER))
         if not len(clients) or not n:
             return found
         in_trace = (trace != 0).any(axis=1)
@@ -142,6 +142,15 @@ class Known:
                         theirs ^= splitmix64(spans.trace[told, 0] ^ splitmix64(spans.trace[told, 1]))
                     self._enclose(found, rows, mine, told, theirs, start, end)
         return found
+
+    def _of(self, tgid: NDArray[np.uint32], start: NDArray[np.uint64], kind: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """Spans of these processes that did not end before the first of the exchanges began."""
+        if not len(tgid) or not len(self.spans):
+            return np.zeros(0, np.intp)
+        lead = np.uint64(TOLERANCES_NS[1])
+        possible = (kind & (self.spans.end + lead >= start.min())).nonzero()[0]
+        own: NDArray[np.intp] = possible[np.isin(self.spans.tgid[possible], tgid)]
+        return own
 
     def _fill(
         self,

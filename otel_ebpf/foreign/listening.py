@@ -56,10 +56,19 @@ class Listening:
             self.ports |= new
             self._follow(sorted(new))
 
+    def announced(self, connections: NDArray[np.void]) -> None:
+        """Who receives telemetry (`struct connection`) passes on what others tell."""
+        serves = (connections["flags"] & CONNECTION_SERVER) != 0
+        at = connections[serves]
+        for tgid in at["tgid"][np.isin(at["local_port"], np.fromiter(self.ports, np.uint16))].tolist():
+            self.reader.forward(tgid)
+
     def take(self, chunks: NDArray[np.void] | None, now: int) -> dict[int, Attributes]:
         """Chunks of exports (`struct export_chunk`); returns what their resources call the processes."""
         if chunks is None or not len(chunks):
             return {}
+        if self.reader.forwarders:
+            chunks = chunks[~np.isin(chunks["tgid"], np.fromiter(self.reader.forwarders, np.uint32))]
         exports = self.streams.take(chunks)
         if not exports:
             return {}

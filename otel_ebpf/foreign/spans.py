@@ -24,6 +24,10 @@ _CLIENT_PORTS = frozenset({"server.port", "network.peer.port", "net.peer.port", 
 _SYSTEMS = frozenset({"db.system", "db.system.name"})
 _HTTP = frozenset({"http.method", "http.request.method"})
 _NAMES = ("service.name", "service.namespace", "service.instance.id", "service.version")
+_SAID = frozenset((*_NAMES, "telemetry.sdk.name"))
+_OURS = "otel_ebpf"
+"""`telemetry.sdk.name` of agents like this one (resource/host.py)."""
+_FORWARDERS = 4096
 _LONGEST_NAME = 256
 PROTOCOLS = ("", "http", "redis", "postgresql", "mysql")
 """Of calls, as spans tell them; the index is the code in `protocol`."""
@@ -87,6 +91,8 @@ class Reader:
     """
 
     def __init__(self, offset: Callable[[], int]) -> None:
+        self.forwarders: set[int] = set()
+        """processes that pass on what others tell: Collectors, agents"""
         self.refused = 0
         self.left_out = 0
         self._offset = offset
@@ -97,11 +103,19 @@ class Reader:
         rows: list[tuple[int, int, bytes, bytes, bytes, int, int, int, int]] = []
         offset = self._offset()
         for export in exports:
+            if export.tgid in self.forwarders:
+                continue
             try:
                 self._request(export, offset, rows, names)
             except Exception:  # hostile bytes may raise anything in three libraries; none of it is news
                 self.refused += 1
         return ForeignSpans.of(rows), names
+
+    def forward(self, tgid: int) -> None:
+        """The process passes on what others tell: nothing of that is about itself."""
+        if len(self.forwarders) >= _FORWARDERS:
+            self.forwarders.clear()
+        self.forwarders.add(tgid)
 
     def _request(
         self,
@@ -122,8 +136,15 @@ class Reader:
         weigh(body, ExportTraceServiceRequest.DESCRIPTOR)
         request = ExportTraceServiceRequest.FromString(body)
         taken = 0
-        for resource in request.resource_spans:
-            said = {pair.key: pair.value.string_value for pair in resource.resource.attributes if pair.key in _NAMES}
+        told = [
+            {pair.key: pair.value.string_value for pair in resource.resource.attributes if pair.key in _SAID}
+            for resource in request.resource_spans
+        ]
+        who = {tuple(said.get(name) for name in _NAMES) for said in told}
+        if len(who) > 1 or any(said.get("telemetry.sdk.name") == _OURS for said in told):
+            self.forward(export.tgid)
+            return
+        for resource, said in zip(request.resource_spans, told, strict=True):
             spans = 0
             for scope in resource.scope_spans:
                 for span in scope.spans:
@@ -141,8 +162,7 @@ class Reader:
                     port, protocol = _towards(span.attributes, kind) if kind in (SERVER, CLIENT) else (0, 0)
                     rows.append((export.tgid, kind, trace, own, parent or bytes(8), start, end, port, protocol))
             if spans and said.get("service.name"):
-                told = ((name, said[name][:_LONGEST_NAME]) for name in _NAMES if said.get(name))
-                names[export.tgid] = tuple(told)
+                names[export.tgid] = tuple((n, said[n][:_LONGEST_NAME]) for n in _NAMES if said.get(n))
 
 
 def _towards(attributes: Iterable[object], kind: int) -> tuple[int, int]:

@@ -19,6 +19,8 @@ CONNECTIONS = 256
 MOST = 4 << 20
 """Bytes of one request, as it is on the wire."""
 HEAD = 16 << 10
+CHUNKS = 1024
+"""At once: 4 MiB, of which some thousands of spans can be read in the time between two drains."""
 STREAMS = 32
 """Unfinished streams of one HTTP/2 connection."""
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -69,6 +71,9 @@ class Streams:
     def take(self, chunks: NDArray[np.void]) -> list[Export]:
         """(n,) `struct export_chunk` in, what became whole by them out."""
         found: list[Export] = []
+        if len(chunks) > CHUNKS:  # what is left out is missed by the numbers of what follows
+            self.refused += 1
+            chunks = chunks[:CHUNKS]
         for chunk in chunks:
             number = int(chunk["conn"])
             connection = self._connections.get(number)

@@ -47,10 +47,13 @@ def stores() -> Iterator[Stores]:
 
 
 @contextmanager
-def checkout(stores: Stores, to: Collector, instrumented: Sequence[str]) -> Iterator[int]:
-    """Both services; yields the port of the first."""
+def checkout(stores: Stores, to: Collector, instrumented: Sequence[str], *more: str) -> Iterator[int]:
+    """An agent that observes what concerns them, and both services; yields the port of the first."""
     with scratch() as folder, ExitStack() as running_now:
         stock, shop = free_port(), free_port()
+        ports = (stock, shop, stores.redis.port, stores.postgresql.port)
+        only = f"filter.include=[{{port: '{','.join(map(str, ports))}'}}]"
+        running_now.enter_context(running_agent(to.http, "--set", only, *more))
         go = [str(stores.go), "-port", str(stock), "-postgresql", str(stores.postgresql.port)]
         go += ["-redis", str(stores.redis.port)]
         running_now.enter_context(running(go, answers(stock), log=folder / "go.log"))
@@ -104,10 +107,10 @@ def trees(spans: Sequence[SeenSpan], number: int) -> list[list[str]]:
 _IS_SETTING_UP = re.compile(r"\S+ \w+ (CLIENT|HELLO)|.* internal ").match
 
 
-def whole(above: str = "") -> list[str]:
-    """All that is done for a checkout, once each; and of who called the service."""
-    served = f"checkout server GET{above}"
-    asked = f"checkout client GET < {served}"
+def whole(service: str = "checkout", above: str = "") -> list[str]:
+    """All that is done for a checkout, once each; `above`: who called the service."""
+    served = f"{service} server GET{above}"
+    asked = f"{service} client GET < {served}"
     stock = f"completed server GET < {asked}"
     told, query = f"completed client SET < {stock}", f"completed client select < {stock}"
     lines = [served, asked, asked, f"redis-server server GET < {asked}", stock]
@@ -118,7 +121,7 @@ def whole(above: str = "") -> list[str]:
 @pytest.mark.parametrize("parts", [("server", "http", "redis"), ("server", "http"), ("server",)], ids="+".join)
 def test_each_checkout_is_one_tree_without_doubles(stores: Stores, parts: tuple[str, ...], over: str) -> None:
     """Whatever of it the SDK tells of: server, HTTP client, Redis client; the rest is ours."""
-    with collector() as to, running_agent(to.http), checkout(stores, to, [*parts, over]) as port:
+    with collector() as to, checkout(stores, to, [*parts, over]) as port:
         for number in range(REQUESTS):
             ask(port, number)
 
@@ -134,8 +137,8 @@ def test_each_checkout_is_one_tree_without_doubles(stores: Stores, parts: tuple[
 
 
 def test_without_an_sdk_it_is_all_ours(stores: Stores) -> None:
-    expected = sorted(["pytest client GET", *whole(" < pytest client GET")])
-    with collector() as to, running_agent(to.http), checkout(stores, to, []) as port:
+    expected = sorted(["pytest client GET", *whole("shop", " < pytest client GET")])
+    with collector() as to, checkout(stores, to, []) as port:
         for number in range(REQUESTS):
             ask(port, number)
         spans = waited(to, lambda spans: all(trees(spans, n) == [expected] for n in range(REQUESTS)))
