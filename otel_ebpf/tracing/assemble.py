@@ -283,6 +283,8 @@ class Assembler:
         rows = (pool.state == DECIDED).nonzero()[0]
         top = self._tops(rows)
         known = pool.state[top] == DECIDED
+        if self.completion.active:
+            known &= ~np.isin(top, self._awaited())
         rows, top = rows[known], top[known]
         self.completion.calls(pool, rows, top)
         self.completion.settle(pool, rows)
@@ -300,6 +302,21 @@ class Assembler:
         gone: Rows = rows[go]
         pool.leave(gone)
         return gone
+
+    def _awaited(self) -> Rows:
+        """Rows on top of calls whose other ends still wait; and those of which these are known by now get their trace.
+
+        A trace that an SDK begins is that of who called, too, if that has none from elsewhere.
+        """
+        pool, spans = self._pool, self._pool.spans
+        ends = ((pool.state >= ARRIVED) & (pool.mate != NOWHERE)).nonzero()[0]
+        ends = ends[(spans.kind[ends] == SERVER) & (pool.state[pool.mate[ends]] >= ARRIVED)]
+        began = ends[(pool.state[ends] == DECIDED) & (pool.cover[ends] == COVERED) & (spans.parent[ends] == 0)]
+        tops = self._tops(pool.mate[began])
+        ours = (pool.state[tops] == DECIDED) & (pool.came_by[tops] == NO_LINK) & (spans.parent[tops] == 0)
+        spans.trace[tops[ours]] = spans.trace[began[ours]]
+        pool.came_by[tops[ours]], pool.came_with[tops[ours]] = TRACEPARENT, 1
+        return self._tops(pool.mate[ends[pool.state[ends] != DECIDED]])
 
     def _tops(self, rows: Rows) -> Rows:
         """(n,) the topmost known ancestor of each row: the row itself, if nothing is above it."""

@@ -224,3 +224,44 @@ def test_memory_is_bounded() -> None:
     world.now = 10**6
     world.hear(many)
     assert len(world.completion.known.spans) == 100
+
+
+def test_who_called_waits_with_the_request_and_is_in_the_trace_that_the_sdk_begins() -> None:
+    """nginx without an SDK, before a service with one: the trace is the SDK's, and nothing is lost or mistaken."""
+    world, host = World(), Host()
+    nginx, app, store = host.process(), host.process(), host.process()
+    front = host.request(nginx, 5, 60)
+    proxied, served = host.exchange(nginx, app, 8, 55, cause=front)
+    served["peer_port"] = 40001  # type: ignore[typeddict-unknown-key]
+    query, stored = host.exchange(app, store, 20, 25, cause=served)
+    world.completion.hint(np.array([app.pid], np.uint32), 0)
+    world.run([front, proxied, served, query, stored], until=3 * SECOND)
+    assert not world.gone
+    for _ in range(3):  # rows are renumbered meanwhile
+        other = Host()
+        other._last, other._pid = 10_000 + world.now, 20_000
+        world.run([other.request(other.process(), world.now + i, world.now + i + 1) for i in range(50)])
+    world.hear(span(app, SERVER, 901, 0, 9, 54, 40001))
+    world.run(until=world.now + 2 * SECOND)
+    assert world.covered == {901}
+    ours = [row["span_id"] for row in (front, proxied, query, stored)]
+    assert [world.parent[number] for number in ours] == [0, front["span_id"], 901, query["span_id"]]
+    assert {world.trace[number] for number in ours} == {TRACE}
+
+
+def test_without_an_export_all_of_it_goes_in_time() -> None:
+    world, host = World(wait_ms=2 * SECOND), Host()
+    nginx, app = host.process(), host.process()
+    front = host.request(nginx, 5, 60)
+    proxied, served = host.exchange(nginx, app, 8, 55, cause=front)
+    world.completion.hint(np.array([app.pid], np.uint32), 0)
+    world.run([front, proxied, served], until=4 * SECOND)
+    assert world.parent[served["span_id"]] == proxied["span_id"]
+    assert len({world.trace[row["span_id"]] for row in (front, proxied, served)}) == 1
+
+    world, host = World(), Host()
+    nginx, app = host.process(), host.process()
+    _, served = rows = host.exchange(nginx, app, 8, 55)
+    world.completion.hint(np.array([app.pid], np.uint32), 0)
+    world.run(rows, until=SECOND, flush=True)
+    assert served["span_id"] in world.parent
