@@ -122,6 +122,14 @@ ROWS = (
         modes=BOTH,
     ),
     _row("waitress", "Flask, requests; a loop that reads, 16 threads that work", _flask("waitress")),
+    _row(
+        "waitress-queued",
+        "the same with 5 threads: requests wait for them",
+        _with_backend(
+            *(_PYTHON, "{apps}/python_wsgi/app.py", "--port", "{port}", "--server", "waitress", "--threads", "5")
+        ),
+        rate=45,
+    ),
     _row("werkzeug-pycurl", "Flask, libcurl; a thread a connection", _flask("werkzeug", CLIENT="pycurl")),
     _row("werkzeug-executor", "Flask; calls in a ThreadPoolExecutor", _flask("werkzeug", POOL="1"), target=CERTAIN),
     _row("uvicorn-asyncio", "FastAPI, httpx", _uvicorn("asyncio"), modes=BOTH, quick=BOTH),

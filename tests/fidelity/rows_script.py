@@ -52,26 +52,15 @@ def _php(site: Site) -> Iterator[None]:
             yield
 
 
+def _puma(name: str, what: str, threads: int, rate: float, quick: tuple[str, ...] = ()) -> Row:
+    command = ("puma", "--quiet", "--threads", f"{threads}:{threads}", "--bind", "tcp://127.0.0.1:{port}")
+    start = program(*command, "{apps}/ruby_puma/config.ru", environment={"BACKEND": "{backend}"})
+    return Row(name, "Ruby", what, start, rate=rate, needs=(apt("puma", "puma"),), quick=quick)
+
+
 ROWS = (
-    Row(
-        "ruby-puma",
-        runtime="Ruby",
-        what="Puma's thread pool, Net::HTTP",
-        start=program(
-            *(
-                "puma",
-                "--quiet",
-                "--threads",
-                "16:16",
-                "--bind",
-                "tcp://127.0.0.1:{port}",
-                "{apps}/ruby_puma/config.ru",
-            ),
-            environment={"BACKEND": "{backend}"},
-        ),
-        needs=(apt("puma", "puma"),),
-        quick=(SEQUENTIAL,),
-    ),
+    _puma("ruby-puma", "Puma's thread pool, Net::HTTP", 16, 100, quick=(SEQUENTIAL,)),
+    _puma("ruby-puma-queued", "the same with 5 threads: requests wait for them", 5, 45),
     Row(
         "php-fpm",
         runtime="PHP",

@@ -243,6 +243,29 @@ def test_a_queued_request_is_not_blamed_for_what_the_worker_did_before(host: Hos
     assert decided.parent(call) == 0
 
 
+@pytest.mark.parametrize("leftover", [False, True])
+def test_unless_the_workers_of_the_process_are_seen_to_leave_nothing_after_a_response(
+    host: Host, leftover: bool
+) -> None:
+    server = host.process()
+    worker = server.thread(1)
+    rows = []
+    for n in range(240):
+        rows.append(host.request(server, 20 * n, 20 * n + 10, writer=worker))
+        rows.append(host.call(worker, 20 * n + 2, 20 * n + 8))
+    if leftover:
+        rows.append(host.call(worker, 4000 + 12, 4000 + 18))
+    rows += [host.request(server, 5000, 5030, writer=worker)]
+    rows += [queued := host.request(server, 5010, 5060, writer=worker), call := host.call(worker, 5035, 5040)]
+    assembler = seeded()
+    batches = []
+    for now in range(0, 9000, 100):
+        assembler.hear(None, (np.zeros(0, np.uint32), None), now * MS)
+        due = [row for row in rows if now - 100 <= row["end"] // MS < now]
+        batches.append(assembler.feed(spans(due) if due else Spans.empty(), now * MS))
+    assert Decided(batches).parent(call) == (0 if leftover else queued["span_id"])
+
+
 @pytest.mark.parametrize("flag", [Flag.EPOLL, Flag.DISTURBED])
 def test_a_thread_that_did_not_sleep_for_its_call_proves_nothing(host: Host, flag: Flag) -> None:
     server = host.process()

@@ -7,7 +7,8 @@ and executor hand-offs of every runtime tried.
 
 The call belongs to the response that the thread wrote next. If the thread had read that request itself, the kernel
 must have seen the same (`cause`). If another thread had read it (hand-off), the request must have arrived after the
-thread's previous response was done: otherwise the call may be what was left to do after that one.
+thread's previous response was done: otherwise the call may be what was left to do after that one, unless the process
+has shown that its workers leave nothing (`leftovers`): then that is its confidence.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from otel_ebpf.tracing.bits import AWAKE
 from otel_ebpf.tracing.keys import groups
 from otel_ebpf.tracing.processes import MIGRATES, SERVES
 from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, Rung, inside
+from otel_ebpf.tracing.rungs.leftovers import Leftovers
 
 _THREADS = 1 << 16
 _TIME_BITS = np.uint64(44)
@@ -34,6 +36,10 @@ class ThreadResponse(Rung):
     def __init__(self) -> None:
         self._threads = np.zeros(0, np.uint64)
         self._last_end = np.zeros(0, np.uint64)
+        self._leftovers = Leftovers()
+
+    def forget(self, tgid: NDArray[np.uint32]) -> None:
+        self._leftovers.forget(tgid)
 
     def propose(self, calls: Calls, requests: Requests) -> Proposal:
         said = Proposal.silent(len(calls))
@@ -42,8 +48,11 @@ class ThreadResponse(Rung):
         # Without a cause only a process that receives requests at all can have had one handed over to this thread.
         serving = calls.of_process(SERVES)[gated]
         said.open[gated] = np.where(named, calls.named[gated] == NONE, serving)
+        # Nothing older can come for it: what such a call of a worker was for, it had answered before.
+        given_up = gated[serving & ~named & ~calls.waiting[gated]]
         answered = ((requests.writer != 0) & requests.fresh).nonzero()[0]
         if not len(answered):
+            self._learn_calls(calls, given_up)
             return said
         writers, thread = groups(requests.writer[answered])
         ends = requests.end[answered]
@@ -53,6 +62,8 @@ class ThreadResponse(Rung):
         order = np.argsort(keys)
         keys, thread, written = keys[order], thread[order], answered[order]
         previous = self._previous(writers, thread, requests.end[written])
+        waited = (previous != 0) & (requests.start[written] >= previous) & (requests.reader[written] != writers[thread])
+        self._leftovers.idle(requests.tgid[written[waited]])
 
         at = np.searchsorted(writers, calls.thread[gated])
         own = np.minimum(at, len(writers) - 1)
@@ -70,11 +81,26 @@ class ThreadResponse(Rung):
         fits &= (before <= start) & (before <= requests.first_byte[request])
         read_itself = requests.reader[request] == calls.thread[gated]
         same_cause = calls.cause[gated] == requests.span_id[request]
-        handed_over = (calls.cause[gated] == 0) & (requests.start[request] >= before)
+        before_it = next_found & ~named & (before != 0) & (before <= start) & (start < requests.start[request])
+        self._leftovers.called(calls.tgid[gated[before_it]])
+        self._learn_calls(calls, given_up[~np.isin(given_up, gated[next_found])])
+        queued = requests.start[request] < before
+        sure = self._leftovers.confidence(calls.tgid[gated])
+        handed_over = ~named & (~queued | (sure > 0))
         fits &= np.where(read_itself, same_cause, handed_over)
         said.request[gated] = np.where(fits, request, NONE)
+        by_habit = fits & queued & ~read_itself
+        said.confidence[gated[by_habit]] = sure[by_habit]
         said.open[gated[next_found]] = False
         return said
+
+    def _learn_calls(self, calls: Calls, given_up: NDArray[np.intp]) -> None:
+        """Of calls that no request explains, those of threads that had written a response before."""
+        if not len(given_up) or not len(self._threads):
+            return
+        at = np.minimum(np.searchsorted(self._threads, calls.thread[given_up]), len(self._threads) - 1)
+        worker = (self._threads[at] == calls.thread[given_up]) & (self._last_end[at] <= calls.start[given_up])
+        self._leftovers.called(calls.tgid[given_up[worker]])
 
     def _previous(
         self, writers: NDArray[np.uint64], thread: NDArray[np.intp], end: NDArray[np.uint64]

@@ -54,12 +54,13 @@ if __name__ == "__main__":
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int)
+    parser.add_argument("--threads", type=int, default=16)
     parser.add_argument("--server", choices=("waitress", "werkzeug"))
     options = parser.parse_args()
     if options.server == "waitress":
         import waitress
 
-        waitress.serve(application, host="127.0.0.1", port=options.port, threads=16)
+        waitress.serve(application, host="127.0.0.1", port=options.port, threads=options.threads)
     else:
         from werkzeug.serving import WSGIRequestHandler, run_simple
 
