@@ -29,7 +29,7 @@ _MEMORY = 2048
 _FLAGS = (
     *("passed_on", "answered", "looked_at"),
     *("handed_over", "queued", "responded", "judged_turn", "judged_order"),
-    *("direct", "asked_ids", "judged_ids"),
+    *("direct", "followed", "asked_ids", "judged_ids"),
 )
 _REMOVALS = 8
 """Requests without a call, and calls without a request, that one pass can find in the queues of a thread."""
@@ -68,9 +68,10 @@ class CallTable:
     """Calls, and what each rule says of them: the span id of a request, or NOBODY.
 
     handed_over: (n,) it, or a call before it, went out on the connection whose response the thread had just received:
-    one after the other, or out of a queue for a pool; direct: (n,) it did itself. queued, responded: (n,) it, or its
-    response, had its place in the order. judged: (n,) the rule was held against the backward one. ids: (n,) Node's;
-    asked_ids: (n,) they were followed.
+    one after the other, or out of a queue for a pool; direct: (n,) it did itself. followed: (n,) `retro` is that of a
+    later call, which went out after its response: this holds where `turn` does, and not where timers are waited for.
+    queued, responded: (n,) it, or its response, had its place in the order. judged: (n,) the rule was held against the
+    backward one. ids: (n,) Node's; asked_ids: (n,) they were followed.
     """
 
     span_id: Ids
@@ -95,6 +96,7 @@ class CallTable:
     judged_turn: NDArray[np.bool_]
     judged_order: NDArray[np.bool_]
     direct: NDArray[np.bool_]
+    followed: NDArray[np.bool_]
     asked_ids: NDArray[np.bool_]
     judged_ids: NDArray[np.bool_]
 
@@ -221,9 +223,10 @@ class Loops:
         inside = (requests.start[request] <= calls.start[call]) & (calls.start[call] <= requests.first_byte[request])
         self.feasible.note(calls.tgid[call], inside)
         request, call = request[inside], call[inside]
-        for _ in range(CHAIN):
+        for step in range(CHAIN):
             unknown = calls.retro[call] == NOBODY
             calls.retro[call[unknown]] = requests.span_id[request[unknown]]
+            calls.followed[call[unknown]] = step > 0
             before = find(calls.span_id, calls.after[call])
             onward = unknown & (before != NONE)
             request, call, before = request[onward], call[onward], before[onward]
