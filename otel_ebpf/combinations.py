@@ -19,7 +19,7 @@ class Combinations:
     """The k combinations of side, endpoint, resource and link that occur among n rows.
 
     of: (n,) which one each row has. The others have k items. side: shape * 2 + (1 for the client's end).
-    endpoint, resource: ids of the tables. link: `Link`.
+    endpoint, resource: ids of the tables. link: `Link`, the confidence in it << 8, the number of candidates << 16.
     """
 
     of: Index
@@ -40,18 +40,24 @@ class Combinations:
         True
         """
         client = spans.kind == _CLIENT
-        of, first = distinct_rows([client.view(np.uint8), spans.shape, spans.endpoint, spans.resource, spans.link])
+        columns = [client.view(np.uint8), spans.shape, spans.endpoint, spans.resource, spans.link]
+        of, first = distinct_rows([*columns, spans.confidence, spans.candidates])
         return cls(
             of,
             (spans.shape[first].astype(np.int64) * 2 + client[first]).tolist(),
             spans.endpoint[first].tolist(),
             spans.resource[first].tolist(),
-            spans.link[first].tolist(),
+            _links(spans, first).tolist(),
         )
 
     def take(self, rows: NDArray[np.bool_] | slice) -> Combinations:
         """Those of some of the rows (mask or slice); none is left out, even if no row has it any more."""
         return Combinations(self.of[rows], self.side, self.endpoint, self.resource, self.link)
+
+
+def _links(spans: Spans, rows: Index) -> NDArray[np.int32]:
+    weight = spans.confidence[rows].astype(np.int32) | spans.candidates[rows].astype(np.int32) << 8
+    return spans.link[rows] | weight << 8
 
 
 def distinct_rows(columns: Sequence[NDArray[np.uint8] | NDArray[np.int32]]) -> tuple[Index, Index]:

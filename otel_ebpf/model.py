@@ -266,7 +266,14 @@ class Spans:
     parent: NDArray[np.uint64]
     """(n,) parent span id, bytes as on the wire; 0 = root or not decided"""
     link: NDArray[np.uint8]
-    """(n,) Link"""
+    """(n,) Link: how `parent` was found, or, where that is 0, the span in `like_span`"""
+    confidence: NDArray[np.uint8]
+    """(n,) of that, in percent; 100: certain"""
+    candidates: NDArray[np.uint8]
+    """(n,) how many spans it could have been, 255 or more: 255"""
+    like_trace: NDArray[np.uint64]
+    like_span: NDArray[np.uint64]
+    """(n, 2), (n,) the likely parent, for an OTLP span link: not certain enough for `parent`; 0: none"""
 
     def __len__(self) -> int:
         return len(self.span_id)
@@ -323,9 +330,10 @@ _OTHER_COLUMNS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
     "slot_length": (np.int32, (SLOTS,)),
     "remote_trace": (np.uint64, (2,)),
     "trace": (np.uint64, (2,)),
+    "like_trace": (np.uint64, (2,)),
     "peer_port": (np.uint16, ()),
     **dict.fromkeys(("shape", "resource", "endpoint"), (np.int32, ())),
-    **dict.fromkeys(("kind", "remote_link", "remote_flags", "link"), (np.uint8, ())),
+    **dict.fromkeys(("kind", "remote_link", "remote_flags", "link", "confidence", "candidates"), (np.uint8, ())),
     **dict.fromkeys(("seq", "flags", "tgid", "tid_req", "tid_rsp"), (np.uint32, ())),
 }
 COLUMNS = {f.name: _OTHER_COLUMNS.get(f.name, (np.uint64, ())) for f in fields(Spans) if f.name != "text"}

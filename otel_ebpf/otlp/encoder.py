@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf import model
-from otel_ebpf.model import Kind, Link
+from otel_ebpf.model import Kind, Link, Spans
 from otel_ebpf.otlp import wire
 from otel_ebpf.otlp.columns import Piece
 from otel_ebpf.otlp.rows import Batch, Layout, RowEncoder
@@ -41,6 +41,21 @@ _STATUS_ERROR = wire.delimited(15, b"\x18\x02")
 HEX = np.array([f"{byte:02x}" for byte in range(256)], "S2")
 """By byte: its two digits."""
 _KEY = Layout(wire.key_value(9, LINK_KEY, "0" * 16)[:-16], ("digits", "S16"))
+
+
+_LIKE = Layout(wire.tag(13, wire.BYTES) + b"\x1c\x0a\x10", ("trace_id", "u8", 2), b"\x12\x08", ("span_id", "u8"))
+"""`Span.links`: one `Link` with its two ids."""
+
+
+def _likely(spans: Spans) -> list[Piece]:
+    """A link to the span that is likely the parent, where there is one."""
+    present = spans.like_span != 0
+    if not present.any():
+        return []
+    rows = _LIKE.rows(len(spans))
+    rows["trace_id"], rows["span_id"] = spans.like_trace, spans.like_span
+    begins = np.arange(0, len(spans) * _LIKE.width, _LIKE.width)
+    return [Piece(_LIKE.matrix(rows).reshape(-1), begins, present * _LIKE.width)]
 
 
 def trace_flags(link: NDArray[np.uint8], remote_flags: NDArray[np.uint8]) -> NDArray[np.uint32]:
@@ -76,15 +91,16 @@ class SpanEncoder(RowEncoder):
         return wire.delimited(5, wire.utf8(side.name)) + wire.tag(6, wire.VARINT) + wire.varint(kind) + status
 
     def _end(self, batch: Batch) -> list[Piece]:
-        """The key of the exchange, where the other end is on another host: 16 hexadecimal digits."""
+        """The key of the exchange, where the other end is on another host: 16 hexadecimal digits. And span links."""
         keys = batch.spans.key
         present = keys != 0
+        likely = _likely(batch.spans)
         if not present.any():
-            return []
+            return likely
         rows = _KEY.rows(len(keys))
         rows["digits"] = HEX[keys.astype(">u8").view(np.uint8)].view("S16").ravel()
         begins = np.arange(0, len(keys) * _KEY.width, _KEY.width)
-        return [Piece(_KEY.matrix(rows).reshape(-1), begins, present * _KEY.width)]
+        return [Piece(_KEY.matrix(rows).reshape(-1), begins, present * _KEY.width), *likely]
 
     def _fill(self, head: NDArray[np.void], batch: Batch, offset_ns: int) -> None:
         spans = batch.spans

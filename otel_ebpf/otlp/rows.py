@@ -33,8 +33,6 @@ from otel_ebpf.otlp.columns import (
 from otel_ebpf.otlp.framing import Message, plan
 from otel_ebpf.otlp.templates import (
     FIRST_BYTE,
-    LINK_INDEX,
-    LINKS,
     PEER_PORT,
     POOLED,
     Pool,
@@ -262,9 +260,7 @@ class RowEncoder(ABC):
         def behind() -> list[bytes]:
             ends = zip(slot.by_side, batch.sides, found.endpoint, found.link, strict=True)
             return [
-                template.key
-                + side.constant
-                + self._templates.endpoint(endpoint, side.addressed * len(LINKS) + LINK_INDEX[link])
+                template.key + side.constant + self._templates.endpoint(endpoint, side.addressed, link)
                 for template, side, endpoint, link in ends
             ]
 

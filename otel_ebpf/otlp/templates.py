@@ -14,23 +14,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from otel_ebpf.model import Endpoint, Intern, Kind, Link, Resource
+from otel_ebpf.model import Attributes, Endpoint, Intern, Kind, Link, Resource
 from otel_ebpf.otlp import wire
 from otel_ebpf.otlp.columns import Bytes, Index
 from otel_ebpf.protocols.base import Fields, Side
 
 LINK_METHOD = "otel_ebpf.link.method"
+LINK_CONFIDENCE = "otel_ebpf.link.confidence"
+LINK_CANDIDATES = "otel_ebpf.link.candidates"
 LINK_KEY = "otel_ebpf.link.key"
 FIRST_BYTE = "otel_ebpf.first_byte_ns"
 PEER_PORT = "network.peer.port"
-
-LINKS = tuple(Link)
-LINK_INDEX = np.zeros(256, np.uint8)
-"""Place in LINKS of each `Link` value."""
-LINK_INDEX[[int(link) for link in LINKS]] = np.arange(len(LINKS))
-
-VARIANTS = 2 * len(LINKS)
-"""Ways in which one endpoint is written: with and without `unless_addressed`, times the link methods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +66,8 @@ class Templates:
         self._constant = constant
         self._shapes, self._endpoints, self._resources = shapes, endpoints, resources
         self._side: dict[int, SideTemplate] = {}
-        self._endpoint: dict[int, dict[int, bytes]] = {}
+        self._endpoint: dict[int, dict[tuple[bool, int], bytes]] = {}
         self._resource: dict[int, bytes] = {}
-        self._links = [
-            b"" if link in (Link.NONE, Link.PENDING) else wire.key_value(field, LINK_METHOD, link.label)
-            for link in LINKS
-        ]
         shapes.on_forget.append(self._forget_shape)
         endpoints.on_forget.append(self._forget_endpoint)
         resources.on_forget.append(self._forget_resource)
@@ -97,22 +87,35 @@ class Templates:
         made = self._side[key] = SideTemplate(constant, slots, side.addressed, side, shape.status)
         return made
 
-    def endpoint(self, number: int, variant: int) -> bytes:
-        """The attributes of an endpoint (-1: none), for `variant` = addressed * len(LINKS) + place of the link."""
+    def endpoint(self, number: int, addressed: bool, link: int) -> bytes:
+        """The attributes of an endpoint (-1: none), without `unless_addressed` if it is, and those of the link.
+
+        link: as in `Combinations`.
+        """
         variants = self._endpoint.setdefault(number, {})
-        known = variants.get(variant)
+        known = variants.get((addressed, link))
         if known is not None:
             return known
-        addressed, link = divmod(variant, len(LINKS))
-        made = self._links[link]
+        made = self._link(link)
         try:
             endpoint = self._endpoints[number]
         except KeyError:  # -1, or forgotten while its rows were held
             del self._endpoint[number]
             return made
         attributes = endpoint.always if addressed else endpoint.always + endpoint.unless_addressed
-        made = variants[variant] = wire.key_values(self._field, attributes) + made
+        made = variants[addressed, link] = wire.key_values(self._field, attributes) + made
         return made
+
+    def _link(self, link: int) -> bytes:
+        method, confidence, candidates = Link(link & 255), (link >> 8) & 255, link >> 16
+        if method in (Link.NONE, Link.PENDING):
+            return b""
+        said: Attributes = (
+            (LINK_METHOD, method.label),
+            (LINK_CONFIDENCE, confidence / 100),
+            (LINK_CANDIDATES, candidates),
+        )
+        return wire.key_values(self._field, said)
 
     def resource(self, number: int) -> bytes:
         """Field 1 of ResourceSpans and ResourceLogs: the `Resource`, empty when it is not known (-1)."""

@@ -13,6 +13,8 @@ from otel_ebpf.protocols.extras import Columns
 from otel_ebpf.tracing.context import Remote
 from otel_ebpf.tracing.ids import derive
 
+CERTAIN = 100
+"""Percent."""
 NOT_KNOWN, NOT_RECOGNISED = -1, -2
 """Shapes: the payload is not here; it is no protocol of ours, or none of its requests."""
 _KINDS = np.array([Kind.CLIENT, Kind.SERVER], np.uint8)
@@ -140,6 +142,9 @@ class Pieces:
         out.trace[:] = 0
         out.parent[:] = 0
         out.link[:] = Link.PENDING
+        out.confidence[:], out.candidates[:] = CERTAIN, 1
+        out.like_trace[:] = 0
+        out.like_span[:] = 0
         where = np.arange(n) if single else begin
         for rows, remote in self._remotes:
             _put(out, where[rows], remote)

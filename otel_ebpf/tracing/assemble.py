@@ -38,6 +38,7 @@ from otel_ebpf.tracing.outcome import (
     keys_elsewhere,
     set_child,
     set_child_of_released,
+    set_likely,
     set_remote,
     set_requests,
     set_root,
@@ -93,8 +94,6 @@ class Assembler:
         self._segments = Segments()
         self._rungs = ladder(self._lineage, self._openings, self._segments, statistics)
         self._threads_known_since = 0
-        self.confidence: NDArray[np.float32] = np.ones(0, np.float32)
-        """(n,) of the links of the rows that were returned last"""
         self.covered: NDArray[np.bool_] = np.zeros(0, np.bool_)
         """(n,) for each of these, whether it is not to be emitted, since the process's own SDK tells of it: its span id
         is that of the SDK's span then, where it is known"""
@@ -261,6 +260,8 @@ class Assembler:
         self.completion.carried_on(pool, rows[made_for], requests.row[verdict.request[made_for]])
         set_root(pool, rows[finished & ~found & ~own_sdk], self._random)
         set_requests(pool, rows, requests, gone, verdict, (found & ~own_sdk).nonzero()[0])
+        likely = finished & ~found & ~own_sdk & (verdict.likely != NONE)
+        set_likely(pool, rows, requests, gone, verdict, likely.nonzero()[0])
         self.counters.conflicts += int(verdict.conflict.sum())
         self.counters.timed_out += int((verdict.open & past).sum())
 
@@ -293,11 +294,12 @@ class Assembler:
         for column in (*spans.trace.T, pool.came_by, pool.came_with):
             column[heirs] = column[top]
         pool.up[heirs] = heirs  # the trace is known: from now on the row depends on nobody
+        unlike = self._follow_likely(rows)
         is_client = spans.kind[rows] == CLIENT
         unnumbered = local(spans, rows) & (spans.seq[rows] == 0)  # the mate could not be found in memory later
         bare = (spans.flags[rows] & HEAD) != 0
         unjoined = is_client & (pool.mate[rows] == NOWHERE) & (bare | unnumbered)
-        go = ~unjoined | (pool.deadline[rows] <= time)
+        go = ~(unjoined | unlike) | (pool.deadline[rows] <= time)
         self.counters.unjoined_heads += int((unjoined & bare & go).sum())
         gone: Rows = rows[go]
         pool.leave(gone)
@@ -317,6 +319,20 @@ class Assembler:
         spans.trace[tops[ours]] = spans.trace[began[ours]]
         pool.came_by[tops[ours]], pool.came_with[tops[ours]] = TRACEPARENT, 1
         return self._tops(pool.mate[ends[pool.state[ends] != DECIDED]])
+
+    def _follow_likely(self, rows: Rows) -> NDArray[np.bool_]:
+        """(n,) which of the decided rows wait for the trace of the span that they link to."""
+        pool, spans = self._pool, self._pool.spans
+        waits: NDArray[np.bool_] = pool.like[rows] != NOWHERE
+        if not waits.any():
+            return waits
+        linked = rows[waits]
+        target = pool.like[linked]
+        known = (pool.state[target] == DECIDED) & (pool.up[target] == target)
+        spans.like_trace[linked[known]] = spans.trace.take(target[known], axis=0)
+        pool.like[linked[known]] = NOWHERE
+        waits[waits] = ~known
+        return waits
 
     def _tops(self, rows: Rows) -> Rows:
         """(n,) the topmost known ancestor of each row: the row itself, if nothing is above it."""
@@ -351,13 +367,13 @@ class Assembler:
         self.counters.held = len(pool)
         self.mates = pool.mates_among(rows)
         if not len(rows):
-            self.confidence, self.covered = pool.confidence[rows], rows > 0
+            self.covered = rows > 0
             self._memory.expire(now)
             return Spans.empty()
         batch = pool.copy_of(rows)
         batch.key = keys_elsewhere(pool, rows)
         batch.remote_link, batch.remote_flags = pool.came_by[rows], pool.came_with[rows]
-        self.confidence, self.covered = pool.confidence[rows], pool.cover[rows] == COVERED
+        self.covered = pool.cover[rows] == COVERED
         self._memory.file(released_of(pool, rows, batch), now)
         if self.covered.any():
             stands = self.covered & (pool.alias[rows] != 0)

@@ -93,7 +93,7 @@ def set_requests(
         return
     spans = pool.spans
     request, calls = verdict.request[decided], rows[decided]
-    pool.confidence[calls] = verdict.confidence[decided]
+    _weigh(pool, calls, verdict, decided)
     link = verdict.link[decided]
     # What was forwarded says in which format: traceparent, b3, …
     forwarded = (link == TRACEPARENT) & (spans.remote_link[calls] != NO_LINK)
@@ -102,6 +102,30 @@ def set_requests(
     here = request < waiting
     set_child(pool, calls[here], requests.row[request[here]], link[here])
     set_child_of_released(pool, calls[~here], gone.take(request[~here] - waiting), link[~here])
+
+
+def set_likely(
+    pool: Pool, rows: Rows, requests: Requests, gone: Released, verdict: Verdict, decided: NDArray[np.intp]
+) -> None:
+    """The calls at `decided`, which are roots, get a link to the requests that are likely theirs."""
+    if not len(decided):
+        return
+    spans = pool.spans
+    request, calls = verdict.likely[decided], rows[decided]
+    _weigh(pool, calls, verdict, decided)
+    spans.link[calls] = verdict.link[decided]
+    spans.like_span[calls] = requests.span_id[request]
+    waiting = len(requests) - len(gone)
+    here = request < waiting
+    pool.like[calls[here]] = requests.row[request[here]]
+    spans.like_trace[calls[~here]] = gone.trace[request[~here] - waiting]
+
+
+def _weigh(pool: Pool, calls: Rows, verdict: Verdict, decided: NDArray[np.intp]) -> None:
+    """Steps of 5 %, downwards: what is written is a constant of many rows."""
+    percent = np.floor(verdict.confidence[decided] * 20 + 1e-4) * 5
+    pool.spans.confidence[calls] = percent.astype(np.uint8)
+    pool.spans.candidates[calls] = verdict.candidates[decided]
 
 
 def set_top(

@@ -28,7 +28,7 @@ UNASKED, OWN, COVERED = range(3)
 NOWHERE = -1
 
 _COLUMNS = tuple(f.name for f in fields(Spans) if f.name != "text")
-_DECISIONS = ("trace", "parent", "link")
+_DECISIONS = ("trace", "parent", "link", "confidence", "candidates", "like_trace", "like_span")
 TAKEN_OVER = (
     "shape",
     "slot_start",
@@ -49,7 +49,7 @@ _OWN: dict[str, type[np.generic]] = {
     "count": np.int32,
     "thread": np.uint64,
     "waiter": np.uint64,
-    "confidence": np.float32,
+    "like": np.intp,
     "asked": np.uint8,
     "above": np.uint64,
     "came_by": np.uint8,
@@ -69,7 +69,7 @@ class Pool:
     state: see above. due: when it may be judged; deadline: when it no longer waits for others; monotonic ns.
     up: row of its parent, itself if that is not in the pool. mate: row of the connection's other end, or NOWHERE.
     ordinal, count: the row is the ordinal-th of `count` exchanges of its record.
-    thread, waiter: process-wide keys of tid_req and tid_rsp, 0 if there was none. confidence: of its link.
+    thread, waiter: process-wide keys of tid_req and tid_rsp, 0 if there was none.
     asked: how far its relations to older rows were looked for (`NOT_ASKED`, `SEEN`, `ASKED`).
     above: the remote parent in the bytes of its parent, 0 if there was none.
     cover: UNASKED, OWN or COVERED; alias: the span id that stands for a COVERED row's, 0: not known; given: the foreign
@@ -98,7 +98,7 @@ class Pool:
     count: NDArray[np.int32]
     thread: NDArray[np.uint64]
     waiter: NDArray[np.uint64]
-    confidence: NDArray[np.float32]
+    like: Rows
     asked: NDArray[np.uint8]
     above: NDArray[np.uint64]
     came_by: NDArray[np.uint8]
@@ -140,7 +140,7 @@ class Pool:
         self.up[first:last] = rows
         self.mate[first:last] = NOWHERE
         self.count[first:last] = 1
-        self.confidence[first:last] = 1.0
+        self.like[first:last] = NOWHERE
         for column in (
             *(self.ordinal, self.asked, self.above, self.came_by, self.came_with),
             *(self.cover, self.alias, self.given),
@@ -217,7 +217,7 @@ class Pool:
         moved[rows] = np.arange(len(rows))
         self._resize(rows, size)
         self.next = n = len(rows)
-        self.up[:n], self.mate[:n] = moved[self.up[:n]], moved[self.mate[:n]]
+        self.up[:n], self.mate[:n], self.like[:n] = moved[self.up[:n]], moved[self.mate[:n]], moved[self.like[:n]]
         tops = (self.up[:n] == NOWHERE).nonzero()[0]
         self.up[tops] = tops
 

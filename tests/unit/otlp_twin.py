@@ -50,6 +50,10 @@ class Row:
     span_id: int = 0x0102030405060708
     trace: tuple[int, int] = (1, 2)
     key: int = 0
+    confidence: int = 100
+    candidates: int = 1
+    like_span: int = 0
+    like_trace: tuple[int, int] = (0, 0)
 
 
 @dataclass
@@ -68,6 +72,8 @@ def spans_of(rows: Sequence[Row]) -> Spans:
     text = bytearray(b"text of somebody else")
     for i, row in enumerate(rows):
         for name in ("shape", "kind", "resource", "endpoint", "start", "end", "first_byte", "link", "parent", "key"):
+            getattr(spans, name)[i] = getattr(row, name)
+        for name in ("confidence", "candidates", "like_span", "like_trace"):
             getattr(spans, name)[i] = getattr(row, name)
         spans.peer_port[i] = row.port
         spans.remote_flags[i] = row.remote_flags
@@ -122,6 +128,7 @@ def row_attributes(tables: Tables, row: Row) -> dict[str, AttributeValue]:
         out.append(("network.peer.port", row.port))
     if row.link not in (Link.NONE, Link.PENDING):
         out.append(("otel_ebpf.link.method", row.link.label))
+        out += [("otel_ebpf.link.confidence", row.confidence / 100), ("otel_ebpf.link.candidates", row.candidates)]
     if row.first_byte:
         out.append(("otel_ebpf.first_byte_ns", max(row.first_byte - row.start, 0)))
     return dict(out)
@@ -154,6 +161,9 @@ def span_of(tables: Tables, row: Row) -> Span:
         end_time_unix_nano=max(row.start, row.end) + OFFSET,
         attributes=attributes_of(attributes.items()),
         status=Status(code=Status.STATUS_CODE_ERROR) if side.error else None,
+        links=[Span.Link(trace_id=raw(row.like_trace[0]) + raw(row.like_trace[1]), span_id=raw(row.like_span))]
+        if row.like_span
+        else [],
     )
 
 

@@ -88,6 +88,10 @@ def cases(draw: st.DrawFn) -> tuple[Tables, list[Row]]:
         span_id=ids,
         trace=st.tuples(ids, ids),
         key=st.one_of(st.just(0), ids),
+        confidence=st.sampled_from((50, 85, 100)),
+        candidates=st.sampled_from((1, 7, 255)),
+        like_span=st.one_of(st.just(0), ids),
+        like_trace=st.tuples(ids, ids),
     )
     return tables, draw(st.lists(rows, min_size=1, max_size=12))
 

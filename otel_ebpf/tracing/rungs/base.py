@@ -120,13 +120,15 @@ class Proposal:
 
     request: (n,) index into Requests, or NONE. confidence: (n,) 0 … 1, of those proposed; 1 = deterministic.
     open: (n,) it may still propose something later; it must not stay open for calls that it can never decide.
-    link: (n,) Link by which each was found; None: the rung's own.
+    link: (n,) Link by which each was found; None: the rung's own. candidates: (n,) how many requests it could have been
+    (255: that or more); None: one.
     """
 
     request: NDArray[np.intp]
     confidence: NDArray[np.float32]
     open: NDArray[np.bool_]
     link: NDArray[np.uint8] | None = None
+    candidates: NDArray[np.uint8] | None = None
 
     @staticmethod
     def silent(n: int) -> Proposal:
