@@ -118,12 +118,13 @@ def test_a_request_whose_client_nobody_observes_stays_a_root() -> None:
     assert (join.joined, join.open) == (0, 1)
 
 
-def test_a_client_that_comes_too_late_is_counted_and_later_spans_of_the_trace_follow_it() -> None:
+def test_a_client_that_comes_too_late_is_linked_to_its_server_and_later_spans_of_the_trace_follow_it() -> None:
     first, second = Hosts.chain(2).batches
     join = Join()
     through(join, [second])
-    through(join, [first], now=2.0)
+    ((*_, call),) = through(join, [first], now=2.0)
     assert (join.open, join.late) == (1, 1)
+    assert [(link.trace_id, link.span_id) for link in call.links] == [(second[0].trace_id, second[0].span_id)]
     ((straggler,),) = through(join, [[span(second[0].trace_id, INTERNAL, second[0].span_id)]], now=3.0)
     assert straggler.trace_id == first[0].trace_id
 
