@@ -43,9 +43,9 @@ class Join:
 
     joined: server spans that became children of client spans on other hosts. renamed: spans and log records whose
     trace has another id now. late: server spans that had left before their client's span came, which is linked to them
-    then (an OTLP span link): what has left cannot be changed. open: server spans that
-    left without any (nobody observes the other end, or it is late). crossed: server spans that bear another context
-    than their client does; they stay in their trace.
+    then (an OTLP span link): what has left cannot be changed. open: server spans that left without any (nobody observes
+    the other end, or it is late). crossed: server spans that bear another context than their client does; they stay in
+    their trace.
     """
 
     def __init__(self, rules: Rules | None = None) -> None:
@@ -58,7 +58,7 @@ class Join:
 
     def learn(self, request: ExportTraceServiceRequest, raw: bytes, now: float) -> list[New]:
         """Take over what client spans say; returns the rules that are new. raw: the same request, serialized."""
-        found = [(key, span) for key, span in keyed(request, raw) if span.kind == _CLIENT]
+        found = [(key, span) for key, span in keyed(request, raw) if span.kind == _CLIENT and _has_ids(span)]
         if not found:
             return []
         new = []
@@ -96,7 +96,7 @@ class Join:
                 item.trace_id = last
                 self.renamed += 1
             if isinstance(item, Span) and item.links:
-                self._rename_links(item)
+                changed |= self._rename_links(item)
         changed |= self.renamed > before
         if self._linked and isinstance(request, ExportTraceServiceRequest):
             changed |= self._link(request, raw)  # last: what has left has its old name
@@ -138,11 +138,14 @@ class Join:
                 linked = True
         return linked
 
-    def _rename_links(self, span: Span) -> None:
+    def _rename_links(self, span: Span) -> bool:
+        renamed = False
         for link in span.links:
             last = self.rules.final(link.trace_id)
             if last != link.trace_id:
                 link.trace_id = last
+                renamed = True
+        return renamed
 
 
 def _forget(table: OrderedDict[bytes, _Left], now: float) -> None:
@@ -166,6 +169,10 @@ def keyed(request: ExportTraceServiceRequest, raw: bytes) -> Iterator[tuple[str,
                         break
                 if left <= 0:
                     return
+
+
+def _has_ids(span: Span) -> bool:
+    return len(span.trace_id) == 16 and len(span.span_id) == 8
 
 
 def _set_parent(span: Span, parent: bytes) -> None:
