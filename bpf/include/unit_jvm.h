@@ -69,11 +69,31 @@ static __always_inline struct java_thread *java_thread_of(const struct jvm_runti
 	return bpf_map_lookup_elem(&java_threads, &id);
 }
 
+struct java_object {
+	u64 eetop;
+	u64 number;
+};
+
+/* ZGC until JDK 23 maps its heap once for each colour, a bit of the address, and an object's page may be there in one of
+ * them only (zGlobals_x86.cpp: from bit 42 on, below 16 TB of heap). */
+enum { VIEWS_BIT = 42, VIEWS = 4 };
+static __always_inline bool read_java_object(struct java_object *object, u64 at, u32 eetop)
+{
+	if (!bpf_probe_read_user(object, sizeof(*object), (void *)(at + eetop)))
+		return true;
+	u64 view = at >> VIEWS_BIT;
+	if (!view || view >= 1 << VIEWS || view & (view - 1))
+		return false;
+	at &= (1ull << VIEWS_BIT) - 1;
+	for (u32 i = 0; i < VIEWS; i++)
+		if (!bpf_probe_read_user(object, sizeof(*object), (void *)((at | 1ull << (VIEWS_BIT + i)) + eetop)))
+			return true;
+	return false;
+}
+
 static __always_inline u64 jvm_unit(const struct jvm_runtime *r, const struct unit_at *at)
 {
-	struct {
-		u64 eetop, number;
-	} object = {};
+	struct java_object object = {};
 	u64 thread = 0, runs = 0, number = 0;
 
 	if (!r->slot)
@@ -87,7 +107,7 @@ static __always_inline u64 jvm_unit(const struct jvm_runtime *r, const struct un
 		return UNIT(UNIT_OPAQUE, 0);
 	if (runs == known->self)
 		return 0;
-	if (!bpf_probe_read_user(&object, sizeof(object), (void *)(without_colour(runs) + r->eetop))) {
+	if (read_java_object(&object, without_colour(runs), r->eetop)) {
 		if (object.eetop == thread) {
 			known->self = runs;
 			return 0;
