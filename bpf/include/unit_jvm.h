@@ -12,6 +12,7 @@
 struct jvm_runtime {
 	s32 slot;    /* from the thread pointer, of the JavaThread; 0: not known */
 	u32 vthread; /* in a JavaThread: the handle of the thread that runs */
+	u32 own;     /* in a JavaThread: the handle of its own thread object */
 	u32 eetop;   /* in a java.lang.Thread; its number follows */
 	u32 owner;   /* in a JavaThread: the number of the thread that runs (JDK 24 and newer); 0: not there */
 };
@@ -19,7 +20,8 @@ struct jvm_runtime {
 struct java_thread {
 	u64 thread; /* JavaThread * */
 	u64 handle; /* where it says what runs on it */
-	u64 self;   /* what that says when its own thread does */
+	u64 own;    /* where it says what its own thread object is */
+	u64 self;   /* what both say when its own thread runs */
 };
 /* By thread. What was used longest ago makes room, and is read anew when it is met. */
 struct {
@@ -63,7 +65,8 @@ static __always_inline struct java_thread *java_thread_of(const struct jvm_runti
 
 	if (known && known->thread == thread)
 		return known;
-	if (bpf_probe_read_user(&fresh.handle, sizeof(fresh.handle), (void *)(thread + r->vthread)) || !fresh.handle)
+	if (bpf_probe_read_user(&fresh.handle, sizeof(fresh.handle), (void *)(thread + r->vthread)) || !fresh.handle ||
+	    bpf_probe_read_user(&fresh.own, sizeof(fresh.own), (void *)(thread + r->own)) || !fresh.own)
 		return 0;
 	bpf_map_update_elem(&java_threads, &id, &fresh, BPF_ANY);
 	return bpf_map_lookup_elem(&java_threads, &id);
@@ -94,7 +97,7 @@ static __always_inline bool read_java_object(struct java_object *object, u64 at,
 static __always_inline u64 jvm_unit(const struct jvm_runtime *r, const struct unit_at *at)
 {
 	struct java_object object = {};
-	u64 thread = 0, runs = 0, number = 0;
+	u64 thread = 0, runs = 0, own = 0, number = 0;
 
 	if (!r->slot)
 		return named_as_carrier() ? UNIT(UNIT_OPAQUE, 0) : 0;
@@ -107,6 +110,11 @@ static __always_inline u64 jvm_unit(const struct jvm_runtime *r, const struct un
 		return UNIT(UNIT_OPAQUE, 0);
 	if (runs == known->self)
 		return 0;
+	/* The object may have moved, and what both handles lead to may be something else by now; they agree all the same. */
+	if (!bpf_probe_read_user(&own, sizeof(own), (void *)known->own) && own == runs) {
+		known->self = runs;
+		return 0;
+	}
 	if (read_java_object(&object, without_colour(runs), r->eetop)) {
 		if (object.eetop == thread) {
 			known->self = runs;
