@@ -6,9 +6,9 @@
  *   - what was born of a root, or of one who works for it, works for that unit. Births are told by a probe (golang.bpf.c);
  *     without it, g.parentGoid says at a goroutine's first sight who made it, not when: that is believed in processes whose
  *     goroutines were made anew for each request so far, and no longer once one of them outlived its request (a pool).
- *   - what was handed a value by a channel (probes as well) works for the unit that sent it, until it is handed the next of
- *     that type. One that is handed values of several types for several units is undecided, and so is work after the
- *     response.
+ *   - what was handed a value by a channel (probes as well) works for the unit that sent it, until it is handed the next
+ *     one at the same place of its code (a worker's loop). What it is handed elsewhere, for another unit, makes the rest
+ *     of its turn undecided. Work for a request that is answered is undecided as well.
  * Whose work is not known has a unit that nobody owns. All memory that is read is a stranger's: a pointer may lead
  * anywhere, so what lies there is checked, and no loop depends on it. */
 #pragma once
@@ -21,6 +21,8 @@ struct go_runtime {
 	u64 net_http_end;
 	u64 database; /* package database/sql's code */
 	u64 database_end;
+	u64 runtime; /* package runtime's code */
+	u64 runtime_end;
 	u64 read_loop; /* start functions of the goroutines of a client's connection, */
 	u64 write_loop;
 	u64 background;  /* and of the one that waits in the name of a server connection's */
@@ -29,6 +31,7 @@ struct go_runtime {
 	u32 g_goid;
 	u32 g_parent; /* 0: before Go 1.21 */
 	u32 g_start;
+	u32 g_frame; /* frame pointer of one that is parked */
 	u32 g_m;
 	u32 m_g0;
 	u32 m_curg;
@@ -38,6 +41,8 @@ struct go_runtime {
 	u32 chan_elemtype;
 	u32 chan_recvx;
 	u32 chan_recvq;
+	u32 sudog_select;
+	u32 probed;     /* all probes of golang.bpf.c are attached to it */
 	u32 generation; /* of the process: another one may have its number later */
 };
 
@@ -90,20 +95,21 @@ struct goroutine_key {
 };
 
 enum goroutine_flags {
-	GOROUTINE_ROOT = 1 << 0,     /* it receives requests or answers them itself */
-	GOROUTINE_BORN = 1 << 1,     /* `born` was told at its birth */
-	GOROUTINE_ANSWERED = 1 << 2, /* root: its present request is being answered, or was */
-	GOROUTINE_MIXED = 1 << 3,    /* it gets work in several ways: which one it does cannot be known */
-	GOROUTINE_OUTLIVED = 1 << 4, /* of the process: some goroutines outlive the request that they were born for */
+	GOROUTINE_ROOT = 1 << 0,      /* it receives requests or answers them itself */
+	GOROUTINE_BORN = 1 << 1,      /* `born` was told at its birth */
+	GOROUTINE_ANSWERED = 1 << 2,  /* root: its present request is being answered, or was */
+	GOROUTINE_MIXED = 1 << 3,     /* it gets work in several ways: which one it does cannot be known */
+	GOROUTINE_DISTURBED = 1 << 4, /* it was handed something in an unusual way once */
+	GOROUTINE_OUTLIVED = 1 << 5,  /* of the process: some goroutines outlive the request that they were born for */
 };
 
 /* One goroutine that has to do with requests. */
 struct origin {
-	u64 born;   /* unit that it was born for; of a root: its own; of the process: the last with a child seen */
-	u64 handed; /* unit that it was last handed a value by, 0: nobody's */
-	u64 by;     /* type of that value */
+	u64 born; /* unit that it was born for, or seems to have been; of a root: its own; of the process: the last with a child seen */
+	u64 handed; /* unit that it was last handed a value by, 0: nobody's; of the process: when a root last received */
+	u64 by;     /* where it was; of the process: calls of which nobody knows for whom they are */
 	u32 flags;  /* enum goroutine_flags */
-	u32 times;  /* how often by that type; of the process: requests whose children were seen */
+	u32 times;  /* how often it was there; of the process: requests whose children were seen */
 };
 /* What was used longest ago makes room: whose origin is forgotten is undecided. */
 struct {
@@ -133,15 +139,45 @@ static __always_inline void set_origin(const struct go_process *p, u64 goid, con
 		lose(LOSS_NO_ANCESTRY);
 }
 
+enum { UNKNOWN_CALLS = 24, RECENT_NS = 1000000000 };
+/* A call is made, and it is not known for whom: where requests are being handled, probes would tell. */
+static __always_inline void is_unknown(const struct go_process *p, struct origin *process)
+{
+	u32 tgid = p->tgid, one = 1;
+
+	if (!process || process->by > UNKNOWN_CALLS || bpf_ktime_get_ns() - process->handed > RECENT_NS)
+		return;
+	process->by++;
+	if (process->by > UNKNOWN_CALLS)
+		bpf_map_update_elem(&probes_wanted, &tgid, &one, BPF_ANY);
+}
+
+static __always_inline void is_asked(const struct go_process *p)
+{
+	struct origin *process = find_origin(p, 0), first = {};
+
+	if (!process) {
+		first.handed = bpf_ktime_get_ns();
+		set_origin(p, 0, &first);
+	} else if (process->by <= UNKNOWN_CALLS) {
+		process->handed = bpf_ktime_get_ns();
+	}
+}
+
 static __always_inline u64 goroutine_unit(u64 goid, u16 requests)
 {
 	return UNIT(UNIT_GOROUTINE, goid << 16 | requests);
 }
 
+static __always_inline u64 root_of(u64 unit) /* its goid */
+{
+	return unit << 8 >> 24;
+}
+
 /* Is the root's request that was its unit then still the one that it has, and not answered? */
 static __always_inline bool still_open(const struct go_process *p, u64 unit)
 {
-	struct origin *root = find_origin(p, (unit << 8) >> 24);
+	struct origin *root = find_origin(p, root_of(unit));
 
 	return root && root->born == unit && !(root->flags & GOROUTINE_ANSWERED);
 }
@@ -149,21 +185,26 @@ static __always_inline bool still_open(const struct go_process *p, u64 unit)
 /* For whom the goroutine works, by what was told of it: 0, nobody knows. */
 static __always_inline u64 works_for(const struct go_process *p, const struct origin *o)
 {
+	u64 born = o->flags & GOROUTINE_BORN ? o->born : 0;
+
 	if (o->flags & GOROUTINE_ROOT)
 		return o->born;
 	if (o->flags & GOROUTINE_MIXED)
 		return 0;
-	if (!o->times)
-		return o->born;
-	if (o->born == o->handed)
-		return o->born;
+	if (!o->times || born == o->handed)
+		return born;
 	/* Born for one, handed work by another: a pool that was made by a request, once that is over. */
-	if (o->born && still_open(p, o->born))
+	if (born && still_open(p, born))
 		return 0;
 	return o->times > 1 && o->handed && still_open(p, o->handed) ? o->handed : 0;
 }
 
 enum { FRESH = 4 }; /* requests that had children of their own, before parentGoid is believed */
+static __always_inline bool believed(const struct origin *process)
+{
+	return process && process->times > FRESH && !(process->flags & GOROUTINE_OUTLIVED);
+}
+
 /* What parentGoid says of a goroutine that no probe told of: nothing, if it may have been made for another request. */
 static __always_inline u64 first_sight_of(const struct go_process *p, const struct goroutine *g)
 {
@@ -173,19 +214,17 @@ static __always_inline u64 first_sight_of(const struct go_process *p, const stru
 	if (!parent)
 		return 0;
 	seen.born = works_for(p, parent);
-	if (!seen.born)
+	if (!seen.born || !still_open(p, seen.born))
 		return 0;
 	set_origin(p, g->goid, &seen);
-	if (!process) {
-		struct origin first = { .born = seen.born, .times = 1 };
-		set_origin(p, 0, &first);
+	if (!process)
 		return 0;
-	}
-	if (process->born != seen.born) {
+	/* Of different roots: one may have made a pool, of which each goroutine is seen at another time. */
+	if (root_of(process->born) != root_of(seen.born)) {
 		process->born = seen.born;
 		process->times++;
 	}
-	return process->times > FRESH && !(process->flags & GOROUTINE_OUTLIVED) ? seen.born : 0;
+	return believed(process) ? seen.born : 0;
 }
 
 /* The unit that this goroutine works for; its own if that is not known, which nobody owns. */
@@ -194,19 +233,22 @@ static __always_inline u64 unit_of_goroutine(const struct go_process *p, const s
 	struct origin *o = find_origin(p, g->goid), *process;
 	u64 unit;
 
+	if (o && o->flags & GOROUTINE_ROOT)
+		return o->born;
+	process = find_origin(p, 0);
 	if (!o) {
 		unit = first_sight_of(p, g);
-		return unit ? unit : goroutine_unit(g->goid, 0);
-	}
-	unit = works_for(p, o);
-	if (unit && !(o->flags & (GOROUTINE_ROOT | GOROUTINE_BORN)) && !o->times) {
-		process = find_origin(p, 0);
-		if (process && !still_open(p, unit))
+	} else if (o->flags & GOROUTINE_BORN || o->times) {
+		unit = works_for(p, o);
+	} else { /* it was met before */
+		if (process && !still_open(p, o->born))
 			process->flags |= GOROUTINE_OUTLIVED;
-		if (!process || process->times <= FRESH || process->flags & GOROUTINE_OUTLIVED)
-			unit = 0;
+		unit = believed(process) ? o->born : 0;
 	}
-	return unit ? unit : goroutine_unit(g->goid, 0);
+	if (unit)
+		return unit;
+	is_unknown(p, process);
+	return goroutine_unit(g->goid, 0);
 }
 
 /* It receives a request: from now on it is another unit. */
@@ -214,6 +256,7 @@ static __always_inline u64 root_receives(const struct go_process *p, u64 goid)
 {
 	struct origin *o = find_origin(p, goid);
 
+	is_asked(p);
 	if (o && o->flags & GOROUTINE_ROOT) {
 		u16 requests = o->born + 1;
 		o->born = goroutine_unit(goid, requests ? requests : 1);
@@ -234,7 +277,7 @@ static __always_inline u64 root_answers(const struct go_process *p, u64 goid)
 		o->flags |= GOROUTINE_ANSWERED;
 		return o->born;
 	}
-	struct origin root = { .born = goroutine_unit(goid, 0), .flags = GOROUTINE_ROOT };
+	struct origin root = { .born = goroutine_unit(goid, 0), .flags = GOROUTINE_ROOT | GOROUTINE_ANSWERED };
 	set_origin(p, goid, &root);
 	return root.born;
 }

@@ -178,7 +178,7 @@ struct bpf_iter__bpf_map_elem {
 
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
-	unsigned long r14, bp, r10, ax, cx, dx, si, di, orig_ax, ip, cs, sp;
+	unsigned long r14, bp, bx, r10, ax, cx, dx, si, di, orig_ax, ip, cs, sp;
 };
 #elif defined(__TARGET_ARCH_arm64)
 struct pt_regs {

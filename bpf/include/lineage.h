@@ -22,6 +22,9 @@ struct {
 	__type(value, struct ancestor);
 } ancestry SEC(".maps");
 
+/* Processes in which calls stay undecided that probes would decide: user space attaches them, and takes the process out. */
+TABLE(probes_wanted, u32, u32, 1024);
+
 enum { GENERATIONS = 12 };
 
 /* A unit and the one that made it. The first word holds. */

@@ -48,7 +48,8 @@ class Layout:
 
     version: of the runtime, for reports, e.g. "3.11.7". probes: to attach now. unprobed: the numbers that are others
     where one of those cannot be attached. on_need: only when calls of the process stay undecided, as they cost it
-    something. refresh: seconds until the process is to be looked at again; 0: never.
+    something; needed: the numbers that are others once all of those are attached. refresh: seconds until the process
+    is to be looked at again; 0: never.
     """
 
     kind: Kind
@@ -57,6 +58,7 @@ class Layout:
     probes: tuple[Probe, ...] = ()
     unprobed: Numbers = field(default_factory=dict)
     on_need: tuple[Probe, ...] = ()
+    needed: Numbers = field(default_factory=dict)
     refresh: float = 0.0
 
     def packed(self, btf: Btf) -> bytes:

@@ -22,32 +22,34 @@ from otel_ebpf.runtimes.memory import PAGE, Memory
 _MOST_FILES = 64
 """Files whose reading is remembered."""
 _SEND, _RECEIVE = "runtime.send", "runtime.recv"
-_COPY, _QUEUE = "runtime.typedmemmove", "runtime.runqput"
+_COPY, _CLEAR, _QUEUE = "runtime.typedmemmove", "runtime.typedmemclr", "runtime.runqput"
 _BIRTH = "runtime.newproc.func1"
 _PUT, _TAKE, _SELECT = "runtime.chansend", "runtime.chanrecv", "runtime.selectgo"
 _READ_LOOP, _WRITE_LOOP = "net/http.(*persistConn).readLoop", "net/http.(*persistConn).writeLoop"
 _BACKGROUND = "net/http.(*connReader).backgroundRead"
-_NAMES = (_SEND, _RECEIVE, _COPY, _QUEUE, _BIRTH, _PUT, _TAKE, _SELECT, _READ_LOOP, _WRITE_LOOP, _BACKGROUND)
+_NAMES = (_SEND, _RECEIVE, _COPY, _CLEAR, _QUEUE, _BIRTH, _PUT, _TAKE, _SELECT, _READ_LOOP, _WRITE_LOOP, _BACKGROUND)
 _DIALERS, _WAITERS = rb"net/http\.\(\*Transport\)\.dialConn\.", rb"net/http\.\(\*connReader\)\.startBackgroundRead\."
 _SITES = (
     (_BIRTH, _QUEUE, "go_born"),
     (_PUT, _SEND, "go_sent"),
     (_SELECT, _SEND, "go_sent"),
     (_TAKE, _RECEIVE, "go_received"),
-    (_SELECT, _RECEIVE, "go_received"),
+    (_SELECT, _RECEIVE, "go_selected"),
     (_PUT, _COPY, "go_put"),
     (_TAKE, _COPY, "go_took"),
-    (_SELECT, _COPY, "go_moved"),
+    (_SELECT, _COPY, "go_put"),
 )
 """(in which function, what it calls there, program): probed at the call instruction, which the kernel emulates."""
-_EXPECTED = {"go_born": 1, "go_sent": 2, "go_received": 2, "go_put": 1, "go_took": 1, "go_moved": 2}
+_NEXT = 64
+"""Bytes within which one call follows another."""
+_EXPECTED = {"go_born": 1, "go_sent": 2, "go_received": 1, "go_selected": 1, "go_put": 2, "go_took": 1, "go_picked": 1}
 _TEXT_IN_MODULE = 176
 """runtime.moduledata.text, since Go 1.26, where the table of functions does not say it any more (Go 1.26, 1.27)"""
 _TEXT_IN_TABLE = 24
 _FIRST_WITHOUT = (1, 26)
 _COPIED = (
     *("g_goid", "g_start", "g_m", "m_g0", "m_curg", "conn_reqch", "request_chan", "request_size"),
-    *("chan_elemtype", "chan_recvx", "chan_recvq"),
+    *("chan_elemtype", "chan_recvx", "chan_recvq", "sudog_select"),
 )
 _NEAR = 24
 """bpf/include/goroutine.h reads parentGoid, gopc, ancestors and startpc in one piece"""
@@ -157,7 +159,7 @@ def _text(elf: Elf, functions: Functions, memory: Memory, minor: tuple[int, int]
 
 def _packages(functions: Functions) -> dict[str, int]:
     places = {}
-    for member, package in (("net_http", "net/http"), ("database", "database/sql")):
+    for member, package in (("net_http", "net/http"), ("database", "database/sql"), ("runtime", "runtime")):
         start, end = functions.package(package)
         if end:
             places[member], places[f"{member}_end"] = start, end
@@ -178,8 +180,14 @@ def _look_at_code(elf: Elf, functions: Functions, read: _Read) -> None:
 
     if _PUT in entries:
         read.slot = go_code.thread_slot(code(entries[_PUT]), read.text + entries[_PUT])
-    sites = [(program, read.text + at) for caller, callee, program in _SITES for at in calls(caller, callee)]
-    if Counter(program for program, _ in sites) == _EXPECTED:
+    cleared = calls(_SELECT, _CLEAR)
+    sites = []
+    for caller, callee, program in _SITES:
+        for at in calls(caller, callee):
+            # selectgo copies into a buffer, and out of one: then it clears the place.
+            taken = caller == _SELECT and callee == _COPY and any(0 < clear - at < _NEXT for clear in cleared)
+            sites.append(("go_picked" if taken else program, read.text + at))
+    if Counter(program for program, _ in sites) == _EXPECTED and "runtime" in read.places:
         read.sites = tuple(sites)
     slots = set()
     for member, loop in (("read_loop", _READ_LOOP), ("write_loop", _WRITE_LOOP)):
@@ -207,12 +215,13 @@ def _layout(pid: int, descriptor: int, read: _Read) -> Layout | Refusal:
     numbers = {name: offsets[name] for name in _COPIED}
     if offsets.get("g_parent") == offsets["g_start"] - _NEAR:
         numbers["g_parent"] = offsets["g_parent"]
+    numbers["g_frame"] = offsets["g_sched"] + offsets["gobuf_bp"]
     numbers |= {member: bias + read.text + at for member, at in read.places.items()}
     numbers |= {"thread_slot": slot & _WORD, "loop_slot": read.loop_slot, "generation": _generation(pid)}
     exe = f"/proc/{pid}/exe"
     places = [(program, elf.offset(at)) for program, at in read.sites]
     probes = tuple(Probe(exe, at, program) for program, at in places if at is not None)
-    return Layout(Kind.GO, read.version, numbers, on_need=probes)
+    return Layout(Kind.GO, read.version, numbers, on_need=probes, needed={"probed": 1})
 
 
 def _generation(pid: int) -> int:

@@ -28,6 +28,8 @@ SOON, LATER = 0.3, (1.0, 4.0, 30.0, 300.0)
 """Seconds after exec until a runtime has begun; and until one that could not be read is looked at again."""
 FIRST_LOOK = 3.0
 """Seconds for the processes that are there at start."""
+_ANSWER = 0.5
+"""Seconds after which the kernel side is asked what it wants."""
 _WAITING = 1 << 14
 _REMEMBERED = 1 << 12
 
@@ -60,6 +62,8 @@ class Runtimes:
         self._objects: dict[Kind, Object | None] = {}
         self._links: dict[tuple[tuple[int, int], int, str, int], Link] = {}
         self._needed: dict[int, Layout] = {}
+        self._probed: set[int] = set()
+        self._ended: list[int] = []
         self._told: dict[int, bytes] = {}
         self._due: list[tuple[float, int, int]] = []
         self._queued: dict[int, float] = {}
@@ -105,14 +109,32 @@ class Runtimes:
                 self.found.pop(pid, None)
                 self._told.pop(pid, None)
                 self._needed.pop(pid, None)
+                if pid in self._probed:
+                    self._ended.append(pid)
 
     def need(self, pids: Iterable[int]) -> None:
         """Calls of these processes stay undecided: attach what helps there and costs them something."""
         for pid in pids:
             layout = self._needed.pop(pid, None)
             if layout is not None:
-                for probe in layout.on_need:
-                    self._attach(layout.kind, probe, pid)
+                attached = [self._attach(layout.kind, probe, pid) for probe in layout.on_need]
+                with self._wake:
+                    self._probed.add(pid)
+                if all(attached) and layout.needed:
+                    self._tell(pid, replace(layout, numbers={**layout.numbers, **layout.needed}, on_need=()))
+
+    def _answer(self) -> None:
+        """Attach what the kernel side asks for, where it meets calls that probes would decide; detach from the dead."""
+        number = np.dtype(np.uint32)
+        if self._needed:
+            for pid in self._kernel.maps["probes_wanted"].entries(number, number)[0]:
+                self.need([int(pid)])
+                self._kernel.maps["probes_wanted"].delete(np.array(pid))
+        while self._ended:
+            ended = self._ended.pop()
+            self._probed.discard(ended)
+            for key in [key for key in self._links if key[3] == ended]:
+                self._links.pop(key).destroy()
 
     def close(self) -> None:
         """Stop looking, detach all probes."""
@@ -130,15 +152,28 @@ class Runtimes:
     def _work(self) -> None:
         while True:
             with self._wake:
-                while not self._closed and (not self._due or self._due[0][0] > time.monotonic()):
-                    self._wake.wait(self._due[0][0] - time.monotonic() if self._due else None)
+                while not self._closed and (wait := self._wait()) is not None:
+                    self._wake.wait(wait)
+                    if self._needed or self._ended:
+                        break
                 if self._closed:
                     return
+            self._answer()
+            with self._wake:
+                if self._wait() is not None:
+                    continue
                 due, pid, looks = heapq.heappop(self._due)
                 if self._queued.get(pid) != due:  # it was looked at sooner
                     continue
                 del self._queued[pid]
             self._looked(pid, looks, self._look(pid))
+
+    def _wait(self) -> float | None:
+        """Seconds until something may be due; None: a process is."""
+        due = self._due[0][0] - time.monotonic() if self._due else threading.TIMEOUT_MAX
+        if due <= 0:
+            return None
+        return min(due, _ANSWER) if self._needed else due
 
     def _looked(self, pid: int, looks: int, again: bool | float) -> None:
         """Look again at a runtime that could not be read, or that changes."""

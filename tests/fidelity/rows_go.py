@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.fidelity import toolchains
 from tests.fidelity.data import postgresql, redis
-from tests.fidelity.row import EXACT, GOOD, PARALLEL, SEQUENTIAL, Row, program
+from tests.fidelity.row import CERTAIN, EXACT, GOOD, PARALLEL, SEQUENTIAL, Row, program
 
 BOTH = (SEQUENTIAL, PARALLEL)
 VERSIONS = ("1.18.10", "1.20.14", "1.21.13", "1.22.12", "1.23.12", "1.24.11", "1.25.5", "1.27.3")
@@ -21,6 +21,23 @@ def _of(version: str, *arguments: str, name: str = "", what: str, target: float 
         build=toolchains.go("go", version),
     )
 
+
+HARD = {
+    "lazy": ("a pool that the first request made, fed by a buffered channel", GOOD),
+    "unbuffered": ("the same, fed by a channel without a buffer", GOOD),
+    "functions": ("the same, fed with functions", GOOD),
+    "relay": ("a goroutine passes on what it is handed to workers, as another type", GOOD),
+    "actor": ("few goroutines make the calls of all who ask them", GOOD),
+    "nested": ("goroutines of goroutines", EXACT),
+    "limited": ("a goroutine for each call, of which some run at a time", EXACT),
+    "collect": ("workers and a collector for each request, with channels of its own", EXACT),
+    "timeout": ("http.TimeoutHandler: the handler in a goroutine of its own", EXACT),
+    "after": ("calls after the answer", CERTAIN),
+    "borrow": ("workers that lend each other things by a channel", CERTAIN),
+    "two": ("workers that get jobs of two types, and have some of their own", CERTAIN),
+    "queue": ("workers that find their jobs in a list", CERTAIN),
+}
+"""What is hard to follow: apps/gohard. Nothing of it may be wrong."""
 
 ROWS = (
     Row(
@@ -76,5 +93,16 @@ ROWS = (
     *(
         _of(version, "--style", "workers", name="-workers", what="worker pool, stripped", target=GOOD)
         for version in (VERSIONS[0], VERSIONS[-1])
+    ),
+    *(
+        Row(
+            f"go-hard-{style}",
+            runtime="Go",
+            what=what,
+            start=program("{cache}/gohard/service", "--style", style),
+            target=target,
+            build=toolchains.go("gohard"),
+        )
+        for style, (what, target) in HARD.items()
     ),
 )

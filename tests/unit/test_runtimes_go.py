@@ -98,6 +98,7 @@ def test_a_program_is_recognised_however_it_was_built(way: str, tmp_path: Path) 
     assert said.numbers["loop_slot"] == 56
     assert {"read_loop", "write_loop", "background", "net_http", "thread_slot"} <= said.numbers.keys()
     assert len(said.on_need) == 9
+    assert all(probe.offset for probe in said.on_need)
     assert len(said.packed(Btf.of_object(object_path("requests")))) > 0
 
 

@@ -1,0 +1,246 @@
+/* Goroutines are born, and hand each other work by channels. Attached to the processes that need it, at call instructions
+ * inside of Go's runtime: the kernel emulates those, and arguments (rax, rbx, rcx) and g (r14) are in their registers there.
+ *
+ * In runtime.newproc.func1 (on the system stack), the call of runqput(p, newg, next): a goroutine, before it can run.
+ * In chansend, chanrecv and selectgo, with the channel locked:
+ *   send(c, sg, …)                   to a receiver that waits (sg.g)
+ *   recv(c, sg, …)                   from a sender that waits; if there is a buffer, it is full: its first value is taken,
+ *                                    and the sender's is put in that place
+ *   typedmemmove(type, to, from)     into the buffer, or out of it */
+#include "unit.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+#if defined(__TARGET_ARCH_x86)
+
+struct slot_key {
+	u64 at;
+	u32 tgid;
+	u32 generation;
+};
+/* A value in a channel's buffer: who put it there. */
+struct slot {
+	u64 unit; /* for whom that goroutine worked, 0: not known */
+	u64 goid;
+};
+/* A value lies there as long as it takes: what was put there longest ago makes room, and is nobody's. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct slot_key);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
+/* Before Go 1.21 a goroutine does not remember who made it, but this is who the thread works for. */
+static __always_inline u64 maker(const struct go_runtime *r, u64 system)
+{
+	u64 m = go_word(system + r->g_m), current = m ? go_word(m + r->m_curg) : 0;
+
+	return current ? go_word(current + r->g_goid) : 0;
+}
+
+static __always_inline void is_born(const struct go_runtime *r, const struct go_process *p, struct pt_regs *ctx)
+{
+	struct goroutine g;
+	struct origin *of, *process, child = { .flags = GOROUTINE_BORN }, first = { .flags = GOROUTINE_OUTLIVED };
+
+	if (!go_pointer(ctx->bx) || !read_goroutine(r, ctx->bx, &g))
+		return;
+	process = find_origin(p, 0);
+	if (!process) /* from now on births are told: parentGoid is no longer asked */
+		set_origin(p, 0, &first);
+	else if (!(process->flags & GOROUTINE_OUTLIVED))
+		process->flags |= GOROUTINE_OUTLIVED;
+	if (g.start == r->read_loop || g.start == r->write_loop || g.start == r->background)
+		return;
+	of = find_origin(p, g.parent ? g.parent : maker(r, ctx->r14));
+	child.born = of ? works_for(p, of) : 0;
+	if (child.born)
+		set_origin(p, g.goid, &child);
+}
+
+enum { RUNTIME_FRAMES = 5 };
+/* Where in the program's own code the channel is used: the first return address beyond the runtime's; 0: not found, or in
+ * a package whose channels pass connections and responses on between requests, which is no work. */
+static __always_inline u64 user_place(const struct go_runtime *r, u64 frame)
+{
+	u64 near[2]; /* the frame above, and the address to which this one returns */
+
+	for (int i = 0; i < RUNTIME_FRAMES; i++) {
+		if (!go_pointer(frame) || bpf_probe_read_user(near, sizeof(near), (void *)frame))
+			return 0;
+		if (near[1] < r->runtime || near[1] >= r->runtime_end)
+			break;
+		frame = near[0];
+	}
+	if ((near[1] >= r->runtime && near[1] < r->runtime_end) ||
+	    (near[1] >= r->net_http && near[1] < r->net_http_end) ||
+	    (near[1] >= r->database && near[1] < r->database_end))
+		return 0;
+	return near[1];
+}
+
+/* A loop over a channel is a place; so is a select, whatever it gets. One place may also serve channels of all types. */
+static __always_inline u64 place_and_type(u64 place, bool select, u64 type)
+{
+	return select ? place : place ^ type << 16;
+}
+
+enum { ESTABLISHED = 2, ENOUGH = 1 << 30 };
+/* `to` is handed a value at a place by one that works for `unit` (0: nobody knows). */
+static __always_inline void is_handed(const struct go_process *p, u64 unit, u64 to, u64 place)
+{
+	struct origin *o = find_origin(p, to), work = { .handed = unit, .by = place, .times = 1 };
+
+	if (!o) {
+		if (unit)
+			set_origin(p, to, &work);
+		return;
+	}
+	if (o->flags & GOROUTINE_ROOT || (!unit && o->flags & GOROUTINE_BORN && still_open(p, o->born)))
+		return;
+	if (!o->times) {
+		o->handed = unit;
+		o->by = place;
+		o->times = 1;
+	} else if (o->by == place) {
+		o->handed = unit;
+		if (o->times < ENOUGH)
+			o->times++;
+	} else if (o->handed != unit) {
+		if (unit && (o->times < ESTABLISHED || o->flags & GOROUTINE_DISTURBED))
+			o->flags |= GOROUTINE_MIXED;
+		if (unit)
+			o->flags |= GOROUTINE_DISTURBED;
+		o->handed = 0; /* until it is handed work again in the usual way */
+	}
+}
+
+static __always_inline u64 work_of(const struct go_process *p, u64 goid)
+{
+	struct origin *o = find_origin(p, goid);
+
+	return o ? works_for(p, o) : 0;
+}
+
+static __always_inline bool is_root(const struct go_process *p, u64 goid)
+{
+	struct origin *o = find_origin(p, goid);
+
+	return o && o->flags & GOROUTINE_ROOT;
+}
+
+enum { TOKEN = 1 }; /* bytes of a value that is a signal, and no work */
+/* place: 0 if it is plumbing. */
+static __always_inline void put(const struct go_process *p, u64 at, u64 goid, u64 place)
+{
+	struct slot_key key = { at, p->tgid, p->generation };
+	struct slot s = { .goid = goid };
+
+	if (!goid || !place) {
+		bpf_map_delete_elem(&slots, &key);
+		return;
+	}
+	s.unit = work_of(p, goid);
+	bpf_map_update_elem(&slots, &key, &s, BPF_ANY);
+}
+
+/* What nobody is known to have put there is from nobody known. */
+static __always_inline void take(const struct go_process *p, u64 at, u64 goid, u64 place)
+{
+	struct slot_key key = { at, p->tgid, p->generation };
+	struct slot *s = bpf_map_lookup_elem(&slots, &key);
+
+	if (place && (!s || s->goid != goid))
+		is_handed(p, s ? s->unit : 0, goid, place);
+	if (s)
+		bpf_map_delete_elem(&slots, &key);
+}
+
+static __always_inline void sent(const struct go_runtime *r, const struct go_process *p, struct pt_regs *ctx)
+{
+	u64 receiver = go_word(ctx->bx), to = receiver ? go_word(receiver + r->g_goid) : 0;
+	u64 from = go_word(ctx->r14 + r->g_goid), place;
+	struct go_channel c;
+	u8 select = 0;
+
+	if (!to || is_root(p, to) || !go_pointer(ctx->ax) || bpf_probe_read_user(&c, sizeof(c), (void *)ctx->ax) ||
+	    c.item <= TOKEN || !user_place(r, ctx->bp))
+		return;
+	place = user_place(r, go_word(receiver + r->g_frame));
+	if (!place || bpf_probe_read_user(&select, sizeof(select), (void *)(ctx->bx + r->sudog_select)))
+		return;
+	/* From nobody: a timer. */
+	is_handed(p, from ? work_of(p, from) : 0, to,
+		  place_and_type(place, select, go_word(ctx->ax + r->chan_elemtype)));
+}
+
+static __always_inline void received(const struct go_runtime *r, const struct go_process *p, struct pt_regs *ctx,
+				     bool select)
+{
+	u64 sender = go_word(ctx->bx), from = sender ? go_word(sender + r->g_goid) : 0;
+	u64 to = go_word(ctx->r14 + r->g_goid), place, at;
+	struct go_channel c;
+
+	if (!to || !from || !go_pointer(ctx->ax) || bpf_probe_read_user(&c, sizeof(c), (void *)ctx->ax) ||
+	    c.item <= TOKEN)
+		return;
+	place = user_place(r, ctx->bp);
+	if (place)
+		place = place_and_type(place, select, go_word(ctx->ax + r->chan_elemtype));
+	if (c.size) {
+		at = c.buffer + go_word(ctx->ax + r->chan_recvx) * c.item;
+		take(p, at, to, place);
+		put(p, at, from, place);
+	} else if (place && !is_root(p, to)) {
+		is_handed(p, work_of(p, from), to, place);
+	}
+}
+
+static __always_inline void put_in(const struct go_runtime *r, const struct go_process *p, struct pt_regs *ctx)
+{
+	if (go_word(ctx->ax) > TOKEN) /* the type's size */
+		put(p, ctx->bx, go_word(ctx->r14 + r->g_goid), user_place(r, ctx->bp));
+}
+
+static __always_inline void took_out(const struct go_runtime *r, const struct go_process *p, struct pt_regs *ctx,
+				     bool select)
+{
+	u64 goid = go_word(ctx->r14 + r->g_goid), place;
+
+	if (!goid || go_word(ctx->ax) <= TOKEN || is_root(p, goid))
+		return;
+	place = user_place(r, ctx->bp);
+	take(p, ctx->cx, goid, place ? place_and_type(place, select, ctx->ax) : 0);
+}
+
+#define PROGRAM(NAME, BODY)                                                                                            \
+	static __always_inline int NAME(struct pt_regs *ctx)                                                           \
+	{                                                                                                              \
+		u32 tgid = bpf_get_current_pid_tgid() >> 32;                                                           \
+		struct runtime *found = bpf_map_lookup_elem(&runtimes, &tgid);                                         \
+		if (!found || found->kind != RUNTIME_GO || !found->go.probed)                                          \
+			return 0;                                                                                      \
+		const struct go_runtime *r = &found->go;                                                               \
+		const struct go_process process = { tgid, r->generation }, *p = &process;                              \
+		BODY;                                                                                                  \
+		return 0;                                                                                              \
+	}                                                                                                              \
+	SEC("uprobe") int NAME##_storage(struct pt_regs *ctx)                                                          \
+	{                                                                                                              \
+		return NAME(ctx);                                                                                      \
+	}                                                                                                              \
+	SEC("uprobe") int NAME##_hash(struct pt_regs *ctx)                                                             \
+	{                                                                                                              \
+		return NAME(ctx);                                                                                      \
+	}
+
+PROGRAM(go_born, is_born(r, p, ctx))
+PROGRAM(go_sent, sent(r, p, ctx))
+PROGRAM(go_received, received(r, p, ctx, false))
+PROGRAM(go_selected, received(r, p, ctx, true))
+PROGRAM(go_put, put_in(r, p, ctx))
+PROGRAM(go_took, took_out(r, p, ctx, false))
+PROGRAM(go_picked, took_out(r, p, ctx, true))
+
+#endif

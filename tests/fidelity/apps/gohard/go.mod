@@ -1,0 +1,3 @@
+module fidelity/gohard
+
+go 1.18
