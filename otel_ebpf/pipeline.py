@@ -23,6 +23,7 @@ from otel_ebpf.combinations import Combinations
 from otel_ebpf.config import Config
 from otel_ebpf.config.otlp import Signal
 from otel_ebpf.control.tables import Sink, Tables, known
+from otel_ebpf.foreign.complete import Callers, Completing
 from otel_ebpf.foreign.listening import Listening, protocol_codes
 from otel_ebpf.metrics.durations import DurationMetrics
 from otel_ebpf.metrics.graph import ServiceGraph
@@ -132,6 +133,9 @@ class Pipeline:
             config.completion, int(config.traces.completion_wait * 1e9), protocol_codes(self._protocol_of)
         )
         self.listening = Listening(self.foreign, clock_offset, follow or (lambda _: None))
+        callers = Callers()
+        self.foreign.met = callers.note
+        self.completing = Completing(self.listening, self._encode_again, self.resources.called, callers)
         self.assembler = Assembler(
             int(config.hold.time * 1e9),
             config.hold.spans,
@@ -176,6 +180,7 @@ class Pipeline:
             self.connections.forget(now)
             self.server_names.forget(now)
         if not drain and not self.assembler.counters.held:
+            self.completing.turn(now)
             self.graph.expire(now)
             self._show(Spans.empty(), clock_offset())
             return
@@ -197,6 +202,7 @@ class Pipeline:
         for pid, names in self.listening.take(drain.exports, now).items():
             if self.resources.say(pid, names):
                 self._renamed = now
+        self.completing.turn(now)
         self.listening.look(drain.exchanges, self.connections, now)
         self.stages.end("foreign")
         spans = self.engine.parse_batches(drain.exchanges, now)
@@ -262,6 +268,7 @@ class Pipeline:
         if not sampled.all():
             spans, found = spans.take(sampled), found.take(sampled)
         self.counts["exported"] += len(spans)
+        self.completing.keep(spans, time.monotonic_ns())
         for signal in self._exported:
             for message in self._encoders[signal].encode(spans, offset, found):
                 self._submit(signal, message)
@@ -279,6 +286,9 @@ class Pipeline:
         if self.config.metrics.exemplars == "always_on":
             return None
         return sampled if self.config.metrics.exemplars == "trace_based" else np.zeros_like(sampled)
+
+    def _encode_again(self, spans: Spans) -> Iterable[Message]:
+        return self._encoders["traces"].encode(spans, clock_offset(), Combinations.among(spans))
 
     def _protocol_of(self, shape: int) -> str:
         fields = known(self.shapes, shape)

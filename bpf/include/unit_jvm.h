@@ -12,6 +12,7 @@
 struct jvm_runtime {
 	s32 slot;    /* from the thread pointer, of the JavaThread; 0: not known */
 	u32 vthread; /* in a JavaThread: the handle of the thread that runs */
+	u32 own;     /* in a JavaThread: the handle of its own thread object */
 	u32 eetop;   /* in a java.lang.Thread; its number follows */
 	u32 owner;   /* in a JavaThread: the number of the thread that runs (JDK 24 and newer); 0: not there */
 };
@@ -19,7 +20,8 @@ struct jvm_runtime {
 struct java_thread {
 	u64 thread; /* JavaThread * */
 	u64 handle; /* where it says what runs on it */
-	u64 self;   /* what that says when its own thread does */
+	u64 own;    /* where it says what its own thread object is */
+	u64 self;   /* what both say when its own thread runs */
 };
 /* By thread. What was used longest ago makes room, and is read anew when it is met. */
 struct {
@@ -63,18 +65,39 @@ static __always_inline struct java_thread *java_thread_of(const struct jvm_runti
 
 	if (known && known->thread == thread)
 		return known;
-	if (bpf_probe_read_user(&fresh.handle, sizeof(fresh.handle), (void *)(thread + r->vthread)) || !fresh.handle)
+	if (bpf_probe_read_user(&fresh.handle, sizeof(fresh.handle), (void *)(thread + r->vthread)) || !fresh.handle ||
+	    bpf_probe_read_user(&fresh.own, sizeof(fresh.own), (void *)(thread + r->own)) || !fresh.own)
 		return 0;
 	bpf_map_update_elem(&java_threads, &id, &fresh, BPF_ANY);
 	return bpf_map_lookup_elem(&java_threads, &id);
 }
 
+struct java_object {
+	u64 eetop;
+	u64 number;
+};
+
+/* ZGC until JDK 23 maps its heap once for each colour, a bit of the address, and an object's page may be there in one of
+ * them only (zGlobals_x86.cpp: from bit 42 on, below 16 TB of heap). */
+enum { VIEWS_BIT = 42, VIEWS = 4 };
+static __always_inline bool read_java_object(struct java_object *object, u64 at, u32 eetop)
+{
+	if (!bpf_probe_read_user(object, sizeof(*object), (void *)(at + eetop)))
+		return true;
+	u64 view = at >> VIEWS_BIT;
+	if (!view || view >= 1 << VIEWS || view & (view - 1))
+		return false;
+	at &= (1ull << VIEWS_BIT) - 1;
+	for (u32 i = 0; i < VIEWS; i++)
+		if (!bpf_probe_read_user(object, sizeof(*object), (void *)((at | 1ull << (VIEWS_BIT + i)) + eetop)))
+			return true;
+	return false;
+}
+
 static __always_inline u64 jvm_unit(const struct jvm_runtime *r, const struct unit_at *at)
 {
-	struct {
-		u64 eetop, number;
-	} object = {};
-	u64 thread = 0, runs = 0, number = 0;
+	struct java_object object = {};
+	u64 thread = 0, runs = 0, own = 0, number = 0;
 
 	if (!r->slot)
 		return named_as_carrier() ? UNIT(UNIT_OPAQUE, 0) : 0;
@@ -87,7 +110,12 @@ static __always_inline u64 jvm_unit(const struct jvm_runtime *r, const struct un
 		return UNIT(UNIT_OPAQUE, 0);
 	if (runs == known->self)
 		return 0;
-	if (!bpf_probe_read_user(&object, sizeof(object), (void *)(without_colour(runs) + r->eetop))) {
+	/* The object may have moved, and what both handles lead to may be something else by now; they agree all the same. */
+	if (!bpf_probe_read_user(&own, sizeof(own), (void *)known->own) && own == runs) {
+		known->self = runs;
+		return 0;
+	}
+	if (read_java_object(&object, without_colour(runs), r->eetop)) {
 		if (object.eetop == thread) {
 			known->self = runs;
 			return 0;

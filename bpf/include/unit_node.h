@@ -71,8 +71,8 @@ static __always_inline u64 node_unit(const struct node_runtime *r, const struct 
 
 	if (!read_node_ids(&ids, r, at->tid))
 		return UNIT(UNIT_ASYNC, 0);
-	return UNIT(UNIT_ASYNC, recent_id(ids.execution, ids.counter) << NODE_ID_BITS |
-					recent_id(ids.trigger, ids.counter));
+	return UNIT(UNIT_ASYNC,
+		    recent_id(ids.execution, ids.counter) << NODE_ID_BITS | recent_id(ids.trigger, ids.counter));
 }
 
 /* Bytes of the exchange `after` were received: ids that are given from now on are given for that. */

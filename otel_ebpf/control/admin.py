@@ -1,8 +1,9 @@
-"""The admin address: /readyz, /healthz and /metrics, for probes and Prometheus. Read-only; nothing is taken but a path.
+"""The admin address: /readyz, /healthz and /metrics, for probes and Prometheus; and POST /v1/complete.
 
     /readyz   200 once everything is attached, else 503 and why not
     /healthz  200 while the agent's loop turns, else 503
     /metrics  own telemetry, Prometheus text 0.0.4; 503 before it is ready
+    /v1/complete  POST: OTLP spans of another tracer in, they and ours out (foreign/complete.py)
 
 Whoever can connect is a stranger: a request has 8 KiB and 5 s, and 16 connections may be open; what is more is closed
 at once. `http.server` is not used: it would bring 8 MB of resident memory (ssl, email, html) to serve three pages, and
@@ -25,6 +26,7 @@ from typing import TypeAlias, cast
 from otel_ebpf.control.exposition import CONTENT_TYPE, exposition
 from otel_ebpf.control.statistics import Statistics
 from otel_ebpf.errors import ConfigError, UnsupportedError
+from otel_ebpf.foreign.complete import Busy, Completing
 
 STALL_S = 5.0
 """After so long without a turn of its loop the agent is not healthy."""
@@ -34,7 +36,22 @@ MAX_CLIENTS = 16
 # RFC 9112 §3: method SP request-target SP HTTP-version
 _REQUEST_LINE = re.compile(rb"([A-Za-z]{1,32}) (/[!-~]*) HTTP/1\.[01]\r?\n")
 _METHODS = (b"GET", b"HEAD")
-_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+COMPLETE = "/v1/complete"
+MAX_BODY = 4 << 20
+BODY_S = 10.0
+_HEADER = re.compile(rb"(?im)^(content-length|content-type|content-encoding):[ \t]*([^\r\n]*?)[ \t]*\r?$")
+_PROTOBUF, _JSON = "application/x-protobuf", "application/json"
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    411: "Length Required",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    503: "Service Unavailable",
+}
+_POST_COMPLETE = f"POST {COMPLETE} ".encode()
 _PLAIN = "text/plain; charset=utf-8"
 _LOG = logging.getLogger(__name__)
 _Sock: TypeAlias = "socket.socket | tuple[bytes, socket.socket]"
@@ -75,13 +92,20 @@ class Admin(socketserver.ThreadingTCPServer):
     block_on_close = False
     request_queue_size = MAX_CLIENTS
 
-    def __init__(self, address: str, health: Health, statistics: Callable[[], Statistics]) -> None:
-        """statistics: called from other threads.
+    def __init__(
+        self,
+        address: str,
+        health: Health,
+        statistics: Callable[[], Statistics],
+        completing: Completing | None = None,
+    ) -> None:
+        """statistics: called from other threads. completing: answers POST /v1/complete.
 
         ConfigError: no such address on this host. UnsupportedError: it is taken.
         """
         self.health = health
         self.statistics = statistics
+        self.completing = completing
         self._clients = threading.BoundedSemaphore(MAX_CLIENTS)
         self._thread: threading.Thread | None = None
         host, _, port = address.rpartition(":")
@@ -158,8 +182,12 @@ class _Request(socketserver.BaseRequestHandler):
         head = _read_head(self.request)
         if not head:
             return
-        status, kind, text, more, method = self._answer(head)
-        body = text.encode()
+        if self.server.completing is not None and _REQUEST_LINE.match(head) and head.startswith(_POST_COMPLETE):
+            status, kind, body = self._complete(self.server.completing, head)
+            more, method = "", b"GET"
+        else:
+            status, kind, text, more, method = self._answer(head)
+            body = text.encode()
         headers = (
             f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
             f"Cache-Control: no-store\r\nConnection: close\r\n{more}\r\n"
@@ -168,6 +196,27 @@ class _Request(socketserver.BaseRequestHandler):
         self.request.sendall(headers.encode() + (b"" if method == b"HEAD" else body))
         if method not in _METHODS:
             _read_rest(self.request)
+
+    def _complete(self, completing: Completing, head: bytes) -> tuple[int, str, bytes]:
+        """Status, content type and body."""
+        text, _, begun = head.partition(b"\r\n\r\n")
+        headers = {name.lower(): value.decode("latin-1").lower() for name, value in _HEADER.findall(text)}
+        length, kind = headers.get(b"content-length", ""), headers.get(b"content-type", "").partition(";")[0]
+        if kind not in (_PROTOBUF, _JSON):
+            return 415, _PLAIN, f"expected {_PROTOBUF} or {_JSON}\n".encode()
+        if not length.isdigit():
+            return 411, _PLAIN, b"expected Content-Length\n"
+        if len(length) > 9 or int(length) > MAX_BODY:
+            return 413, _PLAIN, f"more than {MAX_BODY} bytes\n".encode()
+        body = _read_body(self.request, begun, int(length))
+        if body is None:
+            return 400, _PLAIN, b"the body did not come\n"
+        try:
+            return 200, _PROTOBUF, completing.ask(body, headers.get(b"content-encoding", ""), kind == _JSON)
+        except Busy as failure:
+            return 503, _PLAIN, f"{failure}\n".encode()
+        except Exception as failure:  # protobuf's, zlib's, our own: the bytes are no request
+            return 400, _PLAIN, f"not OTLP: {type(failure).__name__}\n".encode()
 
     def _answer(self, head: bytes) -> tuple[int, str, str, str, bytes]:
         match = _REQUEST_LINE.match(head)
@@ -196,6 +245,26 @@ def _read_head(client: socket.socket) -> bytes:
             return b""
         head += more
     return head
+
+
+def _read_body(client: socket.socket, begun: bytes, length: int) -> bytes | None:
+    """The rest of a body of so many bytes; None if it does not come in time."""
+    until = time.monotonic() + BODY_S
+    parts, have = [begun[:length]], min(len(begun), length)
+    while have < length:
+        left = until - time.monotonic()
+        if left <= 0:
+            return None
+        client.settimeout(left)
+        try:
+            more = client.recv(min(length - have, 1 << 16))
+        except OSError:
+            return None
+        if not more:
+            return None
+        parts.append(more)
+        have += len(more)
+    return b"".join(parts)
 
 
 def _read_rest(client: socket.socket) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from otel_ebpf.capture.live import LiveSource
@@ -9,6 +10,7 @@ from otel_ebpf.control.statistics import Statistics
 from otel_ebpf.control.tables import Sink
 from otel_ebpf.otlp.exporter import Exporter
 from otel_ebpf.pipeline import Pipeline
+from otel_ebpf.runtimes.watch import Runtimes
 
 
 def report(source: LiveSource, pipeline: Pipeline, exporter: Exporter, sinks: Sequence[Sink] = ()) -> Statistics:
@@ -31,6 +33,8 @@ def report(source: LiveSource, pipeline: Pipeline, exporter: Exporter, sinks: Se
     for program, why in dict(source.failures).items():
         found.add("otel_ebpf.attach.failures", 1, program)
         found.notes.append(f"{program} is not attached: {why}")
+    if source.runtimes is not None:
+        _add_runtimes(found, source.runtimes)
     _add_pipeline(found, pipeline)
     for signal, sent in exporter.statistics.items():
         found.add("otel_ebpf.export.items", sent.delivered_items, signal)
@@ -43,6 +47,17 @@ def report(source: LiveSource, pipeline: Pipeline, exporter: Exporter, sinks: Se
         found.add("otel_ebpf.losses", sink.dropped, "output", "slow_reader")
     found.add_process()
     return found
+
+
+def _add_runtimes(found: Statistics, runtimes: Runtimes) -> None:
+    for name, count in Counter(name for name, _ in list(runtimes.found.values())).items():
+        found.add("otel_ebpf.runtimes", count, name)
+    for what, why in dict(runtimes.refusals).items():
+        found.add("otel_ebpf.runtimes.refused", 1, what, why)
+    for program, why in dict(runtimes.failures).items():
+        found.add("otel_ebpf.attach.failures", 1, program)
+        found.notes.append(f"{program} is not attached: {why}")
+    found.add("otel_ebpf.losses", runtimes.dropped, "runtimes", "too_many_processes")
 
 
 def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:
@@ -59,12 +74,15 @@ def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:
         ("pipeline_given_up", engine.pipelines.lost),
     ):
         found.add("otel_ebpf.losses", count, "protocols", reason)
+    for method, count in traced.released.items():
+        found.add("otel_ebpf.links", count, method)
     for kind, count in engine.left_out.items():
         found.add("otel_ebpf.losses", count, "attributes", f"too_many_{kind}")
     for reason, count in (
         ("other_end_missing", traced.unjoined_heads),
         ("late_amendment", traced.amended_late),
         ("held_too_many", traced.overflow),
+        ("rungs_disagreed", traced.conflicts),
     ):
         found.add("otel_ebpf.losses", count, "tracing", reason)
     graph, peers = pipeline.graph, pipeline.peers

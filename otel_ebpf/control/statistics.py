@@ -36,6 +36,7 @@ class Instrument:
 _SIZE, _PROTOCOL, _REASON, _RING = "otel_ebpf.record.size", "otel_ebpf.protocol", "otel_ebpf.reason", "otel_ebpf.ring"
 _STAGE, _PROGRAM, _SIGNAL, _WHERE = "otel_ebpf.stage", "otel_ebpf.program", "otel_ebpf.signal", "otel_ebpf.where"
 _OUTCOME = "otel_ebpf.outcome"
+_METHOD, _RUNTIME, _WHAT = "otel_ebpf.link.method", "otel_ebpf.runtime", "otel_ebpf.runtime.version"
 _ERROR, _MODE = "error.type", "cpu.mode"
 
 INSTRUMENTS = {
@@ -95,6 +96,27 @@ INSTRUMENTS = {
             "{failure}",
             "BPF programs that could not be attached: 1 for each",
             (_PROGRAM,),
+        ),
+        Instrument(
+            "otel_ebpf.links",
+            "counter",
+            "{span}",
+            "Spans by the way in which their parent was found; none: it was not, or there is none",
+            (_METHOD,),
+        ),
+        Instrument(
+            "otel_ebpf.runtimes",
+            "updowncounter",
+            "{process}",
+            "Processes whose units of execution (goroutines, CPython contexts, …) can be read",
+            (_RUNTIME,),
+        ),
+        Instrument(
+            "otel_ebpf.runtimes.refused",
+            "updowncounter",
+            "{runtime}",
+            "Runtimes that are not as expected, so that their units of execution are not read: 1 for each",
+            (_WHAT, _REASON),
         ),
         Instrument(
             "otel_ebpf.export.items",

@@ -8,6 +8,7 @@ the span is a client's of the same trace and port (or system) that encloses it i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,8 @@ LIMIT = 1 << 16
 KEEP_NS = 60 * 10**9
 TOLERANCES_NS = (100_000, 2_500_000)
 """By how much a span may begin before its exchange: clocks agree to some µs; those of JavaScript tick in ms."""
+_EXACT_NS = (*TOLERANCES_NS, 10**9)
+"""Where the context tells, clocks need not."""
 SETTLED_NS = 2 * 10**9
 """After so long all exchanges of a time have come."""
 _PIDS = 1 << 22
@@ -92,7 +95,9 @@ class Known:
         if len(servers) and carries.any():
             rows = carries.nonzero()[0]
             keys = _context(spans.tgid[servers], spans.trace[servers], spans.parent[servers])
-            self._fill(found, rows, _context(tgid[rows], trace[rows], parent[rows]), servers, keys, start, end)
+            self._fill(
+                found, rows, _context(tgid[rows], trace[rows], parent[rows]), servers, keys, start, end, _EXACT_NS
+            )
         rows = ((found == NONE) & (port != 0)).nonzero()[0]
         free = np.setdiff1d(servers[spans.port[servers] != 0], found)
         if len(rows) and len(free):
@@ -147,7 +152,7 @@ class Known:
         """Spans of these processes that did not end before the first of the exchanges began."""
         if not len(tgid) or not len(self.spans):
             return np.zeros(0, np.intp)
-        lead = np.uint64(TOLERANCES_NS[1])
+        lead = np.uint64(_EXACT_NS[-1])
         possible = (kind & (self.spans.end + lead >= start.min())).nonzero()[0]
         own: NDArray[np.intp] = possible[np.isin(self.spans.tgid[possible], tgid)]
         return own
@@ -161,6 +166,7 @@ class Known:
         keys: NDArray[np.uint64],
         start: NDArray[np.uint64],
         end: NDArray[np.uint64],
+        tolerances: Sequence[int] = TOLERANCES_NS,
     ) -> None:
         """Write the only span with the wanted key that began while the row's exchange went on."""
         began = self.spans.start[spans]
@@ -169,7 +175,7 @@ class Known:
         known = distinct[group] == wanted
         high = group.astype(np.uint64) << _TIME_BITS
         last = np.searchsorted(combined, high | _clock(end[rows], origin), "right")
-        for tolerance in TOLERANCES_NS:
+        for tolerance in tolerances:
             begin = _clock(np.maximum(start[rows], np.uint64(tolerance)) - np.uint64(tolerance), origin)
             first = np.searchsorted(combined, high | begin)
             # What began before all that is known is clipped to the first of them: its own time must tell.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,14 @@ from numpy.typing import NDArray
 from otel_ebpf.foreign.streams import MOST, Export
 from otel_ebpf.model import Attributes
 
+if TYPE_CHECKING:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+    from opentelemetry.proto.resource.v1.resource_pb2 import Resource as OtlpResource
+    from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
+
+_Row: TypeAlias = "tuple[int, int, bytes, bytes, bytes, int, int, int, int]"
 SPANS = 1 << 14
-"""Of one request; what is more is counted."""
+"""At once; what is more is counted."""
 SERVER, CLIENT, PRODUCER, CONSUMER = 2, 3, 4, 5
 """OTLP `Span.SpanKind`."""
 _SERVER_PORTS = frozenset({"client.port", "network.peer.port", "net.peer.port", "net.sock.peer.port"})
@@ -67,7 +74,7 @@ class ForeignSpans:
         )
 
     @staticmethod
-    def of(rows: Iterable[tuple[int, int, bytes, bytes, bytes, int, int, int, int]]) -> ForeignSpans:
+    def of(rows: Iterable[_Row]) -> ForeignSpans:
         """From (tgid, kind, trace id, span id, parent's, start, end, port, protocol)."""
         table = list(rows)
         tgid, kind, trace, span, parent, start, end, port, protocol = zip(*table, strict=True) if table else ((),) * 9
@@ -100,7 +107,7 @@ class Reader:
     def read(self, exports: Sequence[Export]) -> tuple[ForeignSpans, dict[int, Attributes]]:
         """The spans, and by process what its resource calls it."""
         names: dict[int, Attributes] = {}
-        rows: list[tuple[int, int, bytes, bytes, bytes, int, int, int, int]] = []
+        rows: list[_Row] = []
         offset = self._offset()
         for export in exports:
             if export.tgid in self.forwarders:
@@ -117,14 +124,10 @@ class Reader:
             self.forwarders.clear()
         self.forwarders.add(tgid)
 
-    def _request(
-        self,
-        export: Export,
-        offset: int,
-        rows: list[tuple[int, int, bytes, bytes, bytes, int, int, int, int]],
-        names: dict[int, Attributes],
-    ) -> None:
-        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+    @staticmethod
+    def parsed(export: Export) -> ExportTraceServiceRequest:
+        """The request. Raises what the libraries do when it is none: ValueError, protobuf's DecodeError, Malformed."""
+        from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
         from otel_ebpf.viewer.decode.weight import weigh
 
@@ -133,9 +136,21 @@ class Reader:
             from otel_ebpf.viewer.receiver.json_form import to_protobuf
 
             body = to_protobuf("traces", body)
-        weigh(body, ExportTraceServiceRequest.DESCRIPTOR)
-        request = ExportTraceServiceRequest.FromString(body)
-        taken = 0
+        weigh(body, trace_service_pb2.ExportTraceServiceRequest.DESCRIPTOR)
+        return trace_service_pb2.ExportTraceServiceRequest.FromString(body)
+
+    def handed_in(self, request: ExportTraceServiceRequest, tgid_of: Callable[[OtlpResource], int]) -> ForeignSpans:
+        """The spans of a request whose sender tells of several processes. tgid_of: 0: of none that is known."""
+        rows: list[_Row] = []
+        offset = self._offset()
+        for resource in request.resource_spans:
+            tgid = tgid_of(resource.resource)
+            if tgid:
+                self._rows(resource, tgid, offset, rows)
+        return ForeignSpans.of(rows)
+
+    def _request(self, export: Export, offset: int, rows: list[_Row], names: dict[int, Attributes]) -> None:
+        request = self.parsed(export)
         told = [
             {pair.key: pair.value.string_value for pair in resource.resource.attributes if pair.key in _SAID}
             for resource in request.resource_spans
@@ -144,25 +159,24 @@ class Reader:
         if len(who) > 1 or any(said.get("telemetry.sdk.name") == _OURS for said in told):
             self.forward(export.tgid)
             return
-        for resource, said in zip(request.resource_spans, told, strict=True):
-            spans = 0
-            for scope in resource.scope_spans:
-                for span in scope.spans:
-                    trace, own, parent = span.trace_id, span.span_id, span.parent_span_id
-                    if len(trace) != 16 or len(own) != 8 or len(parent) not in (0, 8) or taken >= SPANS:
-                        self.left_out += 1
-                        continue
-                    start, end = span.start_time_unix_nano - offset, span.end_time_unix_nano - offset
-                    if not 0 < start <= end:
-                        self.left_out += 1
-                        continue
-                    taken += 1
-                    spans += 1
-                    kind = span.kind if 0 <= span.kind <= CONSUMER else 0
-                    port, protocol = _towards(span.attributes, kind) if kind in (SERVER, CLIENT) else (0, 0)
-                    rows.append((export.tgid, kind, trace, own, parent or bytes(8), start, end, port, protocol))
-            if spans and said.get("service.name"):
-                names[export.tgid] = tuple((n, said[n][:_LONGEST_NAME]) for n in _NAMES if said.get(n))
+        before = len(rows)
+        for resource in request.resource_spans:
+            self._rows(resource, export.tgid, offset, rows)
+        if len(rows) > before and told[0].get("service.name"):
+            names[export.tgid] = tuple((n, told[0][n][:_LONGEST_NAME]) for n in _NAMES if told[0].get(n))
+
+    def _rows(self, resource: ResourceSpans, tgid: int, offset: int, rows: list[_Row]) -> None:
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                trace, own, parent = span.trace_id, span.span_id, span.parent_span_id
+                start, end = span.start_time_unix_nano - offset, span.end_time_unix_nano - offset
+                valid = len(trace) == 16 and len(own) == 8 and len(parent) in (0, 8) and 0 < start <= end < 1 << 63
+                if not valid or len(rows) >= SPANS:
+                    self.left_out += 1
+                    continue
+                kind = span.kind if 0 <= span.kind <= CONSUMER else 0
+                port, protocol = _towards(span.attributes, kind) if kind in (SERVER, CLIENT) else (0, 0)
+                rows.append((tgid, kind, trace, own, parent or bytes(8), start, end, port, protocol))
 
 
 def _towards(attributes: Iterable[object], kind: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -30,24 +30,35 @@ _SERVER, _CLIENT = Span.SPAN_KIND_SERVER, Span.SPAN_KIND_CLIENT
 _KEY = LINK_KEY.encode()
 
 
+class _Left(NamedTuple):
+    """A server span that left without a client's."""
+
+    when: float
+    trace: bytes
+    span: bytes
+
+
 class Join:
     """The rules, what they were applied to, and what came too late for them.
 
     joined: server spans that became children of client spans on other hosts. renamed: spans and log records whose
-    trace has another id now. late: server spans that had left before their client's span came. open: server spans that
-    left without any (nobody observes the other end, or it is late). crossed: server spans that bear another context
-    than their client does; they stay in their trace.
+    trace has another id now. late: server spans that had left before their client's span came, which is linked to them
+    then (an OTLP span link): what has left cannot be changed. open: server spans that left without any (nobody observes
+    the other end, or it is late). crossed: server spans that bear another context than their client does; they stay in
+    their trace.
     """
 
     def __init__(self, rules: Rules | None = None) -> None:
         self.rules = rules or Rules()
         self.joined = self.renamed = self.late = self.open = self.crossed = 0
-        self._left: OrderedDict[bytes, float] = OrderedDict()
-        """traces of server spans that left without a client's, and when"""
+        self._left: OrderedDict[bytes, _Left] = OrderedDict()
+        """by trace"""
+        self._linked: OrderedDict[bytes, _Left] = OrderedDict()
+        """by the client span that came afterwards"""
 
     def learn(self, request: ExportTraceServiceRequest, raw: bytes, now: float) -> list[New]:
         """Take over what client spans say; returns the rules that are new. raw: the same request, serialized."""
-        found = [(key, span) for key, span in keyed(request, raw) if span.kind == _CLIENT]
+        found = [(key, span) for key, span in keyed(request, raw) if span.kind == _CLIENT and _has_ids(span)]
         if not found:
             return []
         new = []
@@ -61,7 +72,10 @@ class Join:
         """One rule; False if it was known."""
         if trace == rule.trace or not self.rules.learn(trace, rule, now):
             return False
-        self.late += self._left.pop(trace, None) is not None
+        left = self._left.pop(trace, None)
+        if left is not None:
+            self.late += 1
+            self._linked[rule.span] = left._replace(when=now)
         return True
 
     def apply(self, request: Request, raw: bytes, now: float) -> bool:
@@ -82,15 +96,17 @@ class Join:
                 item.trace_id = last
                 self.renamed += 1
             if isinstance(item, Span) and item.links:
-                self._rename_links(item)
-        return changed or self.renamed > before
+                changed |= self._rename_links(item)
+        changed |= self.renamed > before
+        if self._linked and isinstance(request, ExportTraceServiceRequest):
+            changed |= self._link(request, raw)  # last: what has left has its old name
+        return changed
 
     def expire(self, now: float) -> None:
         """Forget what is too old."""
         self.rules.expire(now)
-        left = self._left
-        while left and (next(iter(left.values())) + FORGET_S <= now or len(left) > MOST):
-            left.popitem(last=False)
+        _forget(self._left, now)
+        _forget(self._linked, now)
 
     def _adopt(self, request: ExportTraceServiceRequest, raw: bytes, now: float) -> bool:
         """Server spans get their parents; before traces are renamed."""
@@ -103,7 +119,7 @@ class Join:
             if rule is None:
                 if span.trace_id == trace:
                     self.open += 1
-                    self._left[trace] = now
+                    self._left[trace] = _Left(now, trace, span.span_id)
             elif span.trace_id == trace or (span.trace_id == rule.trace and span.parent_span_id == rule.parent):
                 _set_parent(span, rule.span)
                 self.joined += 1
@@ -112,11 +128,29 @@ class Join:
                 self.crossed += 1
         return adopted
 
-    def _rename_links(self, span: Span) -> None:
+    def _link(self, request: ExportTraceServiceRequest, raw: bytes) -> bool:
+        """Client spans that came too late for their servers are linked to them; whether there were any."""
+        linked = False
+        for _, span in keyed(request, raw):
+            left = self._linked.pop(span.span_id, None)
+            if left is not None:
+                span.links.add(trace_id=left.trace, span_id=left.span)
+                linked = True
+        return linked
+
+    def _rename_links(self, span: Span) -> bool:
+        renamed = False
         for link in span.links:
             last = self.rules.final(link.trace_id)
             if last != link.trace_id:
                 link.trace_id = last
+                renamed = True
+        return renamed
+
+
+def _forget(table: OrderedDict[bytes, _Left], now: float) -> None:
+    while table and (next(iter(table.values())).when + FORGET_S <= now or len(table) > MOST):
+        table.popitem(last=False)
 
 
 def keyed(request: ExportTraceServiceRequest, raw: bytes) -> Iterator[tuple[str, Span]]:
@@ -135,6 +169,10 @@ def keyed(request: ExportTraceServiceRequest, raw: bytes) -> Iterator[tuple[str,
                         break
                 if left <= 0:
                     return
+
+
+def _has_ids(span: Span) -> bool:
+    return len(span.trace_id) == 16 and len(span.span_id) == 8
 
 
 def _set_parent(span: Span, parent: bytes) -> None:

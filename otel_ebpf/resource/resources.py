@@ -156,6 +156,14 @@ class Resources:
         self._settle(pid)
         return True
 
+    def called(self, service: str) -> list[int]:
+        """The living processes of a service."""
+        return [
+            pid
+            for pid, lives in self._lives.items()
+            if lives[-1].until == _FOREVER and lives[-1].resource is not None and lives[-1].resource.service == service
+        ]
+
     # ---- lives ----
 
     def _begin(self, pid: int, life: _Life) -> None:

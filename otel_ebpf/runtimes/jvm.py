@@ -139,6 +139,7 @@ def _layout(memory: Memory, base: int, fields: Fields) -> Layout | Refusal | Non
     numbers: Numbers = {
         "slot": slot_of(memory, threads) if platform.machine() == "x86_64" else 0,
         "vthread": fields["JavaThread", "_vthread"][1],
+        "own": fields["JavaThread", "_threadObj"][1],
         "eetop": eetop,
         "owner": fields.get(("JavaThread", "_monitor_owner_id"), (False, 0, 0))[1],
     }
@@ -173,12 +174,12 @@ def eetop_of(memory: Memory, threads: list[_Thread]) -> int:
     for thread in threads:
         words = memory.words(thread.self, _OBJECT)
         at = (words[:-1] == thread.java).nonzero()[0]
-        if not len(at):  # it has just been moved
+        if not len(at):  # it was moved: a concurrent collector leaves old addresses in handles till they are used
             continue
         found.add(8 * int(at[0]))
         numbers.add(int(words[at[0] + 1]))
         agreed += 1
-    sane = agreed >= _LEAST and 2 * agreed > len(threads) and len(found) == 1 and len(numbers) == agreed
+    sane = agreed >= _LEAST and len(found) == 1 and len(numbers) == agreed
     return found.pop() if sane and all(0 < number < _NUMBERS for number in numbers) else 0
 
 

@@ -314,6 +314,8 @@ class Assembler:
         ends = ((pool.state >= ARRIVED) & (pool.mate != NOWHERE)).nonzero()[0]
         ends = ends[(spans.kind[ends] == SERVER) & (pool.state[pool.mate[ends]] >= ARRIVED)]
         began = ends[(pool.state[ends] == DECIDED) & (pool.cover[ends] == COVERED) & (spans.parent[ends] == 0)]
+        if len(began):
+            self.completion.met(pool.alias[began], spans.span_id[pool.mate[began]])
         tops = self._tops(pool.mate[began])
         ours = (pool.state[tops] == DECIDED) & (pool.came_by[tops] == NO_LINK) & (spans.parent[tops] == 0)
         spans.trace[tops[ours]] = spans.trace[began[ours]]

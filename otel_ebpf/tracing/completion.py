@@ -61,6 +61,8 @@ class Completion:
         self._protocols = protocols
         self._hoped = sparse(_PIDS, np.uint64)
         """by process: until when an export is hoped for though none was seen; 0: nothing hints at one"""
+        self.met: Callable[[NDArray[np.uint64], NDArray[np.uint64]], object] = lambda _roots, _calls: None
+        """Told of roots of foreign traces, and of the calls of ours that they answer."""
         self._ended: deque[tuple[int, NDArray[np.uint32]]] = deque(maxlen=_MOST_ENDED)
         self.active = False
         """Whether any process is known that traces itself."""

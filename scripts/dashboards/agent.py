@@ -85,6 +85,26 @@ _WORK = Row(
     "Work",
     [
         series(
+            "Spans by how their parent was found",
+            "cps",
+            line(rate("otel_ebpf_links_total", HOST, by="otel_ebpf_link_method"), "{{otel_ebpf_link_method}}"),
+            description="none: a root, or nobody knows. docs/causality.md has the ways.",
+        ),
+        series(
+            "Processes whose units of execution are read",
+            "short",
+            line(_now("otel_ebpf_runtimes", "otel_ebpf_runtime, host_name"), "{{host_name}} {{otel_ebpf_runtime}}"),
+        ),
+        series(
+            "Runtimes that are not as expected",
+            "short",
+            line(
+                _now("otel_ebpf_runtimes_refused", "otel_ebpf_runtime_version, otel_ebpf_reason"),
+                "{{otel_ebpf_runtime_version}}: {{otel_ebpf_reason}}",
+            ),
+            description="Calls of these processes have a parent only where their threads or their event loop tell it.",
+        ),
+        series(
             "Spans by protocol",
             "cps",
             line(rate("otel_ebpf_spans_total", HOST, by="otel_ebpf_protocol"), "{{otel_ebpf_protocol}}"),
@@ -183,10 +203,27 @@ _COST = Row(
     ],
 )
 
+_GATEWAY = Row(
+    "Gateways",
+    [
+        series(
+            "Requests from other hosts",
+            "cps",
+            line(rate("otel_ebpf_gateway_joins_total", HOST, by="otel_ebpf_outcome"), "{{otel_ebpf_outcome}}"),
+            description="By what became of them: docs/hosts.md has the words.",
+        ),
+        series(
+            "Traces with another name",
+            "short",
+            line(_now("otel_ebpf_gateway_rules", "host_name"), "{{host_name}}"),
+        ),
+    ],
+)
+
 DASHBOARD = dashboard(
     "otel-ebpf-agent",
     "otel-ebpf itself",
     "What the agent lost and could not read, and what it costs: its own metrics.",
     [variable("host", "Host", "otel_ebpf_connections", "host_name")],
-    [_GLANCE, _LOSSES, _WORK, _COST],
+    [_GLANCE, _LOSSES, _WORK, _COST, _GATEWAY],
 )

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import requests
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.agent import running_agent
+from tests.agent import Agent, running_agent
 from tests.collector import Collector, collector
 from tests.processes import answers, free_port, running, scratch
 from tests.servers import CACHE, Server, postgresql, redis
-from tests.spans import SeenSpan
+from tests.spans import SeenSpan, from_protobuf
 from tests.toolbox import go_environment
 
 PROGRAMS = Path(__file__).parent / "programs" / "completed"
@@ -37,6 +39,15 @@ class Stores:
     go: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """The first service, and the agent that observes it."""
+
+    port: int
+    pid: int
+    agent: Agent
+
+
 @pytest.fixture(scope="module")
 def stores() -> Iterator[Stores]:
     built = CACHE / "completed"
@@ -47,13 +58,13 @@ def stores() -> Iterator[Stores]:
 
 
 @contextmanager
-def checkout(stores: Stores, to: Collector, instrumented: Sequence[str], *more: str) -> Iterator[int]:
-    """An agent that observes what concerns them, and both services; yields the port of the first."""
+def checkout(stores: Stores, to: Collector, instrumented: Sequence[str], *more: str) -> Iterator[Shop]:
+    """An agent that observes what concerns them, and both services."""
     with scratch() as folder, ExitStack() as running_now:
         stock, shop = free_port(), free_port()
         ports = (stock, shop, stores.redis.port, stores.postgresql.port)
         only = f"filter.include=[{{port: '{','.join(map(str, ports))}'}}]"
-        running_now.enter_context(running_agent(to.http, "--set", only, *more))
+        agent = running_now.enter_context(running_agent(to.http, "--set", only, *more))
         go = [str(stores.go), "-port", str(stock), "-postgresql", str(stores.postgresql.port)]
         go += ["-redis", str(stores.redis.port)]
         running_now.enter_context(running(go, answers(stock), log=folder / "go.log"))
@@ -64,12 +75,13 @@ def checkout(stores: Stores, to: Collector, instrumented: Sequence[str], *more: 
             "OTEL_BSP_SCHEDULE_DELAY": "1000",
         }
         log = folder / "shop.log"
-        running_now.enter_context(running([*python, *instrumented], answers(shop), log=log, environment=environment))
-        yield shop
+        first = running([*python, *instrumented], answers(shop), log=log, environment=environment)
+        yield Shop(shop, running_now.enter_context(first).pid, agent)
 
 
-def ask(port: int, number: int) -> None:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/checkout/{number}", timeout=20) as answer:
+def ask(port: int, number: int, **headers: str) -> None:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/checkout/{number}", headers=headers)
+    with urllib.request.urlopen(request, timeout=20) as answer:
         assert b"ok" in answer.read()
 
 
@@ -121,9 +133,9 @@ def whole(service: str = "checkout", above: str = "") -> list[str]:
 @pytest.mark.parametrize("parts", [("server", "http", "redis"), ("server", "http"), ("server",)], ids="+".join)
 def test_each_checkout_is_one_tree_without_doubles(stores: Stores, parts: tuple[str, ...], over: str) -> None:
     """Whatever of it the SDK tells of: server, HTTP client, Redis client; the rest is ours."""
-    with collector() as to, checkout(stores, to, [*parts, over]) as port:
+    with collector() as to, checkout(stores, to, [*parts, over]) as shop:
         for number in range(REQUESTS):
-            ask(port, number)
+            ask(shop.port, number)
 
         def complete(spans: list[SeenSpan]) -> bool:
             return all(sum(map(len, trees(spans, n))) >= len(whole()) for n in range(REQUESTS))
@@ -138,9 +150,46 @@ def test_each_checkout_is_one_tree_without_doubles(stores: Stores, parts: tuple[
 
 def test_without_an_sdk_it_is_all_ours(stores: Stores) -> None:
     expected = sorted(["pytest client GET", *whole("shop", " < pytest client GET")])
-    with collector() as to, checkout(stores, to, []) as port:
+    with collector() as to, checkout(stores, to, []) as shop:
         for number in range(REQUESTS):
-            ask(port, number)
+            ask(shop.port, number)
         spans = waited(to, lambda spans: all(trees(spans, n) == [expected] for n in range(REQUESTS)))
     for number in range(REQUESTS):
         assert trees(spans, number) == [expected], number
+
+
+def test_spans_of_another_tracer_are_handed_in_and_come_back_completed(stores: Stores) -> None:
+    trace, caller, own = os.urandom(16), os.urandom(8), os.urandom(8)
+    with collector() as to, checkout(stores, to, []) as shop:
+        begin = time.time_ns()
+        ask(shop.port, 7, traceparent=f"00-{trace.hex()}-{caller.hex()}-01")
+        request = ExportTraceServiceRequest()
+        resource = request.resource_spans.add()
+        resource.resource.attributes.add(key="service.name").value.string_value = "foreign"
+        resource.resource.attributes.add(key="process.pid").value.int_value = shop.pid
+        resource.scope_spans.add().spans.add(
+            trace_id=trace,
+            span_id=own,
+            parent_span_id=caller,
+            name="GET /checkout",
+            kind="SPAN_KIND_SERVER",
+            start_time_unix_nano=begin,
+            end_time_unix_nano=time.time_ns(),
+        )
+        answer = requests.post(
+            f"http://{shop.agent.admin}/v1/complete",
+            request.SerializeToString(),
+            headers={"content-type": "application/x-protobuf"},
+            timeout=20,
+        )
+        refused = requests.post(f"http://{shop.agent.admin}/v1/complete", b"{}", timeout=20).status_code
+    assert answer.status_code == 200, answer.text
+    assert refused == 415
+    spans = list(from_protobuf(ExportTraceServiceRequest.FromString(answer.content)))
+    asked = "shop client GET < foreign server GET < ?"
+    stock = f"completed server GET < {asked}"
+    told, query = f"completed client SET < {stock}", f"completed client select < {stock}"
+    expected = ["foreign server GET < ?", asked, asked, f"redis-server server GET < {asked}", stock, told, query]
+    expected += [f"redis-server server SET < {told}", f"postgres server select < {query}"]
+    assert [line for line in shape(spans) if not _IS_SETTING_UP(line)] == sorted(expected)
+    assert {span.trace for span in spans} == {trace.hex()}

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -70,6 +72,11 @@ class Hosts:
         return made
 
 
+def with_join(join: Join, request: ExportTraceServiceRequest) -> bool:
+    """Whether the request is to be sent on anew, as it is now."""
+    return join.apply(request, request.SerializeToString(), 1.0)
+
+
 def through(join: Join, batches: Sequence[Sequence[Span]], now: float = 1.0) -> list[list[Span]]:
     """All batches come within the window; then they leave, in the same order."""
     raw = [request_of(*batch).SerializeToString() for batch in batches]
@@ -118,12 +125,13 @@ def test_a_request_whose_client_nobody_observes_stays_a_root() -> None:
     assert (join.joined, join.open) == (0, 1)
 
 
-def test_a_client_that_comes_too_late_is_counted_and_later_spans_of_the_trace_follow_it() -> None:
+def test_a_client_that_comes_too_late_is_linked_to_its_server_and_later_spans_of_the_trace_follow_it() -> None:
     first, second = Hosts.chain(2).batches
     join = Join()
     through(join, [second])
-    through(join, [first], now=2.0)
+    ((*_, call),) = through(join, [first], now=2.0)
     assert (join.open, join.late) == (1, 1)
+    assert [(link.trace_id, link.span_id) for link in call.links] == [(second[0].trace_id, second[0].span_id)]
     ((straggler,),) = through(join, [[span(second[0].trace_id, INTERNAL, second[0].span_id)]], now=3.0)
     assert straggler.trace_id == first[0].trace_id
 
@@ -199,9 +207,30 @@ def test_what_is_no_key_is_none(key: str) -> None:
     assert len(join.rules) == join.joined == 0
 
 
+def test_ids_that_are_none_make_no_rule() -> None:
+    call, other = span(b"short", CLIENT, key=new_key()), span(new_id(16), CLIENT, key=new_key())
+    other.span_id = b""
+    join = Join()
+    through(join, [[call, other]])
+    assert len(join.rules) == 0
+
+
 def test_bytes_that_are_no_request_are_said_to_be_none() -> None:
     with pytest.raises(Malformed):
         parse("traces", b"\xff\xff")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_request_or_refused(data: bytes) -> None:
+    try:
+        request = parse("traces", data)
+    except Malformed:
+        return
+    assert isinstance(request, ExportTraceServiceRequest)
+    join = Join()
+    join.learn(request, data, 1.0)
+    join.apply(request, data, 1.0)
+    assert Shards(0, 3).pass_on(request, "traces", again=False) >= 0
 
 
 def test_log_records_and_span_links_follow_their_trace() -> None:
@@ -213,6 +242,8 @@ def test_log_records_and_span_links_follow_their_trace() -> None:
     join = Join()
     *_, (left,) = through(join, [first, second, [linked]])
     assert left.links[0].trace_id == first[0].trace_id
+    assert with_join(join, request_of(linked))
+    assert not with_join(join, request_of(left))
     assert join.apply(logs, b"", 1.0)
     assert logs.resource_logs[0].scope_logs[0].log_records[0].trace_id == first[0].trace_id
 

@@ -37,7 +37,7 @@ def _document(*spans: object, service: str = "shop") -> Document:
     return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"scope": {}, "spans": list(spans)}]}]}
 
 
-def _of_world(of: World) -> Document:
+def document_of(of: World) -> Document:
     """Requests are spans 1 …, the calls follow."""
     columns = of.columns
     m = len(columns.request_start)
@@ -53,7 +53,7 @@ def _of_world(of: World) -> Document:
     return _document(*spans)
 
 
-def _all(document: Document) -> Iterator[dict[str, Any]]:
+def all_spans(document: Document) -> Iterator[dict[str, Any]]:
     for resource in document["resourceSpans"]:
         for scope in resource["scopeSpans"]:
             yield from scope["spans"]
@@ -68,9 +68,9 @@ def _infer(tmp_path: Path, data: bytes, *options: str) -> tuple[int, list[Docume
 
 def test_calls_get_their_requests_as_parents_and_how_that_was_found(tmp_path: Path) -> None:
     of = world(cached, requests=300, in_flight=4)
-    code, [document] = _infer(tmp_path, json.dumps(_of_world(of)).encode())
+    code, [document] = _infer(tmp_path, json.dumps(document_of(of)).encode())
     assert code == 0
-    spans = list(_all(document))
+    spans = list(all_spans(document))
     by_id = {span["spanId"]: span for span in spans}
     m = len(of.columns.request_start)
     wrong = right = 0
@@ -99,16 +99,16 @@ def test_what_was_known_stays_and_what_is_below_a_call_follows_it_into_its_trace
 
 def test_the_trace_of_a_call_goes_down_to_all_that_it_caused(tmp_path: Path) -> None:
     of = world(in_sequence, requests=60, in_flight=0.3)
-    document = _of_world(of)
+    document = document_of(of)
     m = len(of.columns.request_start)
     called = [
         {**_span(10_000 + i, 2, int(span["startTimeUnixNano"]) + 1, int(span["endTimeUnixNano"]) - 1)}
         | {"traceId": span["traceId"], "parentSpanId": span["spanId"]}
-        for i, span in enumerate(list(_all(document))[m:])
+        for i, span in enumerate(list(all_spans(document))[m:])
     ]
     document["resourceSpans"] += _document(*called, service="callee")["resourceSpans"]
     _, [result] = _infer(tmp_path, json.dumps(document).encode())
-    spans = {span["spanId"]: span for span in _all(result)}
+    spans = {span["spanId"]: span for span in all_spans(result)}
     below = [span for span in spans.values() if span["spanId"] >= f"{10_000:016x}"]
     assert sum("parentSpanId" in spans[span["parentSpanId"]] for span in below) > 0.9 * len(below)
     for span in below:
@@ -121,8 +121,8 @@ def test_the_trace_of_a_call_goes_down_to_all_that_it_caused(tmp_path: Path) -> 
 def test_one_document_in_each_line_compressed_from_stdin_to_stdout(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    documents = [_of_world(world(cached, requests=50, in_flight=1, seed=seed)) for seed in (1, 2)]
-    for i, span in enumerate(_all(documents[1])):
+    documents = [document_of(world(cached, requests=50, in_flight=1, seed=seed)) for seed in (1, 2)]
+    for i, span in enumerate(all_spans(documents[1])):
         span["spanId"] = f"{5_000 + i:016x}"
     lines = "\n".join(json.dumps(document) for document in documents) + "\n\n"
     stdin = io.TextIOWrapper(io.BufferedReader(io.BytesIO(gzip.compress(lines.encode()))))
@@ -130,9 +130,10 @@ def test_one_document_in_each_line_compressed_from_stdin_to_stdout(
     assert cli.main(["infer", "-", "--json"]) == 0
     written = capsys.readouterr()
     results = [json.loads(line) for line in written.out.splitlines()]
-    assert [len(list(_all(result))) for result in results] == [len(list(_all(document))) for document in documents]
+    counts = [len(list(all_spans(document))) for document in documents]
+    assert [len(list(all_spans(result))) for result in results] == counts
     report = json.loads(written.err)
-    assert report["spans"] == sum(len(list(_all(document))) for document in documents)
+    assert report["spans"] == sum(counts)
     total = report["total"]
     assert total["calls"] == sum(total[key] for key in ("given", "parents", "links", "declined", "outside"))
 
@@ -142,12 +143,12 @@ def test_given_more_spans_than_are_held_at_once_then_what_was_learned_goes_on(
 ) -> None:
     monkeypatch.setattr("otel_ebpf.infer.main.SPANS", 500)
     of = world(cached, requests=900, in_flight=3)
-    spans = sorted(_all(_of_world(of)), key=lambda span: int(span["endTimeUnixNano"]))
+    spans = sorted(all_spans(document_of(of)), key=lambda span: int(span["endTimeUnixNano"]))
     lines = [json.dumps(_document(*spans[i : i + 100])) for i in range(0, len(spans), 100)]
     code, documents = _infer(tmp_path, "\n".join(lines).encode())
     assert code == 0
     assert len(documents) == len(lines)
-    parents = {span["spanId"]: span.get("parentSpanId") for document in documents for span in _all(document)}
+    parents = {span["spanId"]: span.get("parentSpanId") for document in documents for span in all_spans(document)}
     m = len(of.columns.request_start)
     right = [parents[f"{m + 1 + i:016x}"] == f"{truth + 1:016x}" for i, truth in enumerate(of.truth)]
     assert sum(right) > 0.9 * len(right)
@@ -288,7 +289,7 @@ def test_whatever_is_given_comes_out_again(tmp_path_factory: pytest.TempPathFact
         return {k: v for k, v in span.items() if k not in added} if isinstance(span, dict) else span
 
     before = json.loads(given_text)
-    assert json.dumps([without(s) for s in _all(document)]) == json.dumps([without(s) for s in _all(before)])
+    assert json.dumps([without(s) for s in all_spans(document)]) == json.dumps([without(s) for s in all_spans(before)])
 
 
 def test_times_far_apart_and_far_too_long_do_no_harm(tmp_path: Path) -> None:
@@ -297,4 +298,4 @@ def test_times_far_apart_and_far_too_long_do_no_harm(tmp_path: Path) -> None:
     spans += [_span(100 + i, 3, latest - i, latest) for i in range(20)]
     code, [document] = _infer(tmp_path, json.dumps(_document(*spans)).encode())
     assert code == 0
-    assert len(list(_all(document))) == len(spans)
+    assert len(list(all_spans(document))) == len(spans)

@@ -58,6 +58,7 @@ class _Work:
         self.free: Bools = (seen.known == NONE) & (seen.candidates > 0)
         self.order = list(range(seen.call_kinds))
         self.order_kept = np.zeros(self.delays.steps)
+        self._batches: list[tuple[Alternatives, Ints, Ints]] = []
         self._price_of_none()
 
     def guess(self) -> None:
@@ -106,7 +107,7 @@ class _Work:
     def line_up(self) -> None:
         """Exchanges two runs where delays hardly tell and the order of waiting does."""
         for _ in range(_ROUNDS):
-            batches = list(self._alternatives())
+            self._batches = batches = list(self._alternatives())
             self.order_kept = learn([one.exchanges for one, _, _ in batches], self.delays.steps)
             taken: set[int] = set()
             for one, run, member in batches:
@@ -120,7 +121,8 @@ class _Work:
                         taken |= requests
                         self.parent[mine], self.parent[theirs] = self.parent[theirs[0]], self.parent[mine[0]]
             if not taken:
-                break
+                return
+        self._batches = list(self._alternatives())
 
     def confidence(self, other: Ints) -> Floats:
         """(n,) 1 / (1 + the odds of all single changes that move the call); less where `other` says otherwise (and a
@@ -128,7 +130,7 @@ class _Work:
         final = self.parent
         odds = np.zeros(len(final))
         together = np.zeros(len(final))
-        for one, run, member in self._alternatives():
+        for one, run, member in self._batches:
             of_run = one.odds(self.order_kept)
             if len(run) == len(of_run):
                 odds[member] += of_run[run]
