@@ -23,6 +23,7 @@ from otel_ebpf.control.embedded import EmbeddedViewer, embedded_viewer
 from otel_ebpf.control.report import report
 from otel_ebpf.control.statistics import Statistics
 from otel_ebpf.control.tables import Sink
+from otel_ebpf.control.text import clean
 from otel_ebpf.errors import KernelError, UnsupportedError
 from otel_ebpf.foreign.listening import port_of
 from otel_ebpf.model import Resource
@@ -103,10 +104,19 @@ class Agent:
         drain = self.source.read(now)
         self._pace(sum(map(len, drain.exchanges)), now)
         self.pipeline.process(drain, now)
+        if self.pipeline.assembler.undecided and self.source.runtimes is not None:
+            self.source.runtimes.need(self.pipeline.assembler.undecided)
+            self.pipeline.assembler.undecided.clear()
         self.health.turned()
         if time.monotonic() >= self._metrics_due:
             self._metrics_due = max(self._metrics_due + self.config.metrics.interval, time.monotonic())
             self._export_metrics()
+            self._tell_refusals()
+
+    def _tell_refusals(self) -> None:
+        """Once each, in the log."""
+        for line in self.source.runtimes.news() if self.source.runtimes else ():
+            sys.stderr.write(f"otel-ebpf: {clean(line)}\n")
 
     def _pace(self, rows: int, now: int) -> None:
         elapsed, self._turned = now / 1e9 - self._turned, now / 1e9

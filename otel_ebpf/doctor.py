@@ -13,6 +13,7 @@ import resource
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -24,6 +25,7 @@ from otel_ebpf import __version__
 from otel_ebpf.config import Config
 from otel_ebpf.config.otlp import SIGNALS
 from otel_ebpf.errors import OtelEbpfError
+from otel_ebpf.runtimes.watch import Runtimes
 
 CAPABILITIES = {
     # include/uapi/linux/capability.h; what for
@@ -284,6 +286,7 @@ def _capture(config: Config) -> Iterator[Check]:
             source.start()
             front = "sock_*_length" if source.storage else "sys_exit"
             failures = dict(source.failures)
+            runtimes = source.runtimes
         finally:
             source.close()
     except OtelEbpfError as error:
@@ -293,6 +296,18 @@ def _capture(config: Config) -> Iterator[Check]:
     yield Check("capture", True, True, "the main job", took)
     for program, why in failures.items():
         yield Check(f"program {program}", False, False, "part of capture", why, "see above; the rest goes on")
+    if runtimes is not None:
+        yield from _runtimes(runtimes)
+
+
+def _runtimes(runtimes: Runtimes) -> Iterator[Check]:
+    """Whose goroutines, contexts, virtual threads and asynchronous ids can be read."""
+    gives = "parents of calls in Go, Python, Node and JVM processes"
+    found = Counter(f"{name} {version}" for name, version in list(runtimes.found.values()))
+    read = ", ".join(f"{count} × {what}" for what, count in sorted(found.items())) or "none runs here now"
+    yield Check("runtimes", True, False, gives, read)
+    for what, why in sorted(dict(runtimes.refusals).items()):
+        yield Check(f"runtime {what}", False, False, gives, why, "calls have a parent only where their threads tell it")
 
 
 # ---- the way out ----

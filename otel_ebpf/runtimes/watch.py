@@ -65,6 +65,7 @@ class Runtimes:
         self._probed: set[int] = set()
         self._ended: list[int] = []
         self._told: dict[int, bytes] = {}
+        self._announced: set[str] = set()
         self._due: list[tuple[float, int, int]] = []
         self._queued: dict[int, float] = {}
         self._wake = threading.Condition()
@@ -101,6 +102,13 @@ class Runtimes:
                     continue
                 self._queue(pid, now + delay, 0)
             self._wake.notify()
+
+    def news(self) -> list[str]:
+        """Refusals that have not been told yet, a line each."""
+        with self._wake:
+            new = [what for what in self.refusals if what not in self._announced]
+            self._announced.update(new)
+        return [f"units of execution of {what} are not read: {self.refusals[what]}" for what in new]
 
     def gone(self, pids: Iterable[int]) -> None:
         """These processes ended or became another program; the kernel side has forgotten them by itself."""

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from otel_ebpf.heap import sparse
+from otel_ebpf.heap import distinct, sparse
 from otel_ebpf.tracing.keys import groups
 from otel_ebpf.tracing.rungs.base import NONE, Calls, Requests, find
 
@@ -119,7 +119,7 @@ class Agreement:
         pids = tgid & _PID_MASK
         np.add.at(self._all, pids, np.uint16(1))
         np.add.at(self._same, pids[same], np.uint16(1))
-        full = np.unique(pids[self._all[pids] > _MEMORY])
+        full = distinct(pids[self._all[pids] > _MEMORY])
         self._all[full] //= 2
         self._same[full] //= 2
 
@@ -268,7 +268,8 @@ def _matched(
         if not len(wrong):
             return at, owner, no_request, no_call
         # Of those of one thread only the first is sure, as what follows moves by it.
-        wrong = wrong[np.unique(calls.thread[at[wrong]], return_index=True)[1]]
+        thread = calls.thread[at[wrong]]
+        wrong = wrong[np.append(True, thread[1:] != thread[:-1])]
         no_call = np.concatenate([no_call, owner[wrong[answered[wrong]]]])
         no_request = np.concatenate([no_request, at[wrong[unseen[wrong]]]])
         left, queue = np.setdiff1d(left, no_request), np.setdiff1d(queue, no_call)
