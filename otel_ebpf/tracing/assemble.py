@@ -288,8 +288,11 @@ class Assembler:
         rows = (pool.state == DECIDED).nonzero()[0]
         top = self._tops(rows)
         known = pool.state[top] == DECIDED
+        held = rows[:0]
         if self.completion.active:
-            known &= ~np.isin(top, self._awaited())
+            waits = known & np.isin(top, self._awaited())
+            held = rows[waits]
+            known &= ~waits
         rows, top = rows[known], top[known]
         self.completion.calls(pool, rows, top)
         self.completion.settle(pool, rows)
@@ -299,6 +302,7 @@ class Assembler:
             column[heirs] = column[top]
         pool.up[heirs] = heirs  # the trace is known: from now on the row depends on nobody
         unlike = self._follow_likely(rows)
+        self._follow_likely(held)  # what they link to may go
         is_client = spans.kind[rows] == CLIENT
         unnumbered = local(spans, rows) & (spans.seq[rows] == 0)  # the mate could not be found in memory later
         bare = (spans.flags[rows] & HEAD) != 0
@@ -336,6 +340,8 @@ class Assembler:
         target = pool.like[linked]
         known = (pool.state[target] == DECIDED) & (pool.up[target] == target)
         spans.like_trace[linked[known]] = spans.trace.take(target[known], axis=0)
+        stands = known & (pool.cover[target] == COVERED) & (pool.alias[target] != 0)
+        spans.like_span[linked[stands]] = pool.alias[target[stands]]
         pool.like[linked[known]] = NOWHERE
         waits[waits] = ~known
         return waits

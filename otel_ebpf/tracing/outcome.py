@@ -119,6 +119,7 @@ def set_likely(
     here = request < waiting
     pool.like[calls[here]] = requests.row[request[here]]
     spans.like_trace[calls[~here]] = gone.trace[request[~here] - waiting]
+    spans.like_span[calls[~here]] = gone.as_parent[request[~here] - waiting]
 
 
 def _weigh(pool: Pool, calls: Rows, verdict: Verdict, decided: NDArray[np.intp]) -> None:
