@@ -47,6 +47,7 @@ ROWS = (
         start=program("{cache}/go/service", "--style", "handler"),
         modes=BOTH,
         build=toolchains.go("go"),
+        quick=BOTH,
     ),
     Row(
         "go-few-connections",

@@ -84,6 +84,7 @@ ROWS = (
         modes=BOTH,
         needs=(JDK,),
         build=SERVICE,
+        quick=(SEQUENTIAL,),
     ),
     Row(
         "java-client",

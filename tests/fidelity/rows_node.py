@@ -72,6 +72,7 @@ ROWS = (
         start=program("node", SERVER, "--style", "agent"),
         modes=BOTH,
         needs=(NODE,),
+        quick=(SEQUENTIAL,),
     ),
     Row(
         "node-fresh",

@@ -14,6 +14,7 @@ ROWS = (
         start=NGINX.alone,
         rate=200,
         needs=(apt("nginx", "nginx"),),
+        quick=("seq",),
     ),
     Row(
         "haproxy",
@@ -22,6 +23,7 @@ ROWS = (
         start=HAPROXY.alone,
         rate=200,
         needs=(apt("haproxy", "haproxy"),),
+        quick=("seq",),
     ),
     Row(
         "apache",
