@@ -37,6 +37,7 @@ def run_inside(kernel: Kernel, module: str, limit_s: float = LIMIT_S) -> dict[st
             "#!/bin/bash\n"
             f"cd {shlex.quote(str(ROOT))}\n"
             "export PYTHONDONTWRITEBYTECODE=1 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin\n"
+            f"export PYTHONPATH={shlex.quote(str(ROOT))}\n"  # the tree that the tests are of, whatever is installed
             f"{shlex.join(inside)} >{shlex.quote(shared)}/output 2>&1\n"
             "sync\n"
         )
