@@ -72,7 +72,6 @@ ROWS = (
         start=program("node", SERVER, "--style", "agent"),
         modes=BOTH,
         needs=(NODE,),
-        quick=(SEQUENTIAL,),
     ),
     Row(
         "node-fresh",

@@ -23,7 +23,6 @@ ROWS = (
         start=HAPROXY.alone,
         rate=200,
         needs=(apt("haproxy", "haproxy"),),
-        quick=("seq",),
     ),
     Row(
         "apache",
