@@ -215,7 +215,7 @@ class Pipeline:
                 self.counts["excluded"] += int(len(kept) - np.count_nonzero(kept))
                 spans, waits = spans.take(kept), waits[kept]
         self.stages.end("resource")
-        self.assembler.hear(drain.lineages, drain.open_since, drain.swept, drain.segments)
+        self.assembler.hear(drain.lineages, drain.open_since, drain.swept, drain.segments, drain.swept_until)
         decided = self.assembler.feed(spans, drain.swept, waits)
         if now - self._renamed < RENAMED_NS and len(decided):
             decided.resource = self.resources.ids(decided.tgid, decided.start)

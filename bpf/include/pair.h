@@ -351,14 +351,13 @@ static __always_inline void on_message_here(struct conn *c, struct payload *p, s
 	}
 }
 
-enum { ROUND_NS = 50000000 }; /* the sweep takes less, and comes again after more */
 #define SLOW_NS 3000000000ull
 static __always_inline void keep_open(u32 tgid, u64 since, u64 now)
 {
 	struct open_since fresh = { since, now - since < SLOW_NS ? since : ~0ull, now };
 	struct open_since *o = bpf_map_lookup_elem(&requests_open, &tgid);
 
-	if (!o || now - o->seen > ROUND_NS) {
+	if (!o) { /* user space takes away what it has read, after every sweep */
 		bpf_map_update_elem(&requests_open, &tgid, &fresh, BPF_ANY);
 		return;
 	}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -63,6 +64,7 @@ class Drain:
     server_names, lineages, segments, exports: records of these structs (`struct export_chunk`); None: the source has
     none.
     open_since: processes that had an open request at `swept`, (n,) ids and (n,) records of `struct open_since`.
+    swept_until: when that had been seen; on a busy host the sweep takes its time. 0: at `swept`.
     swept: CLOCK_MONOTONIC ns; every exchange whose connection had been idle for IDLE_NS by then has been handed over.
     """
 
@@ -75,6 +77,7 @@ class Drain:
     segments: NDArray[np.void] | None = None
     exports: NDArray[np.void] | None = None
     open_since: tuple[NDArray[np.uint32], NDArray[np.void] | None] = (_NO_PIDS, None)
+    swept_until: int = 0
 
     def __bool__(self) -> bool:
         """Whether there was anything."""
@@ -113,7 +116,7 @@ class LiveSource:
         self._stat_names = _labels(self.object.btf.enum("stat"), "STAT_")
         self.tls: TlsSource | None = None
         self.runtimes: Runtimes | None = None
-        self._swept = 0
+        self._swept = self._swept_until = 0
         self._tidied = 0
         self._queried = 0
         self._open_since: tuple[NDArray[np.uint32], NDArray[np.void] | None] = (_NO_PIDS, None)
@@ -184,8 +187,10 @@ class LiveSource:
                 if self.tls:
                     self.tls.sweep()
                 self._open_since = self._read_open(now)
+                self._swept_until = time.monotonic_ns()
             elif not _in_progress(counted):
                 self._open_since = (_NO_PIDS, None)
+                self._swept_until = time.monotonic_ns()
             if self._sweep_ends and tidy:
                 self._tidied = now
                 self._sweep_ends.run()
@@ -212,6 +217,7 @@ class LiveSource:
             self._segments.read(),
             self._exports.read(),
             self._open_since,
+            self._swept_until,
         )
 
     def statistics(self) -> dict[str, int]:
@@ -264,6 +270,8 @@ class LiveSource:
         requests_open, btf = self.object.maps["requests_open"], self.object.btf
         pids, since = requests_open.entries(np.dtype("<u4"), btf.dtype("open_since"))
         met = since["seen"] >= np.uint64(now)
+        for i in range(len(pids)):
+            requests_open.delete(pids[i : i + 1])
         return pids[met], since[met]
 
     def _attach_when_needed(self) -> None:

@@ -108,6 +108,7 @@ class Assembler:
         open_since: tuple[NDArray[np.uint32], NDArray[np.void] | None],
         now: int,
         segments: NDArray[np.void] | None = None,
+        until: int = 0,
     ) -> None:
         """What the kernel side told besides rows, before these are fed: see `Lineage.tell`, `Openings.swept` and
         `Segments.tell`."""
@@ -115,7 +116,7 @@ class Assembler:
             self._segments.tell(segments)
         if lineages is not None:
             self._lineage.tell(lineages)
-        self._openings.swept(now, *open_since)
+        self._openings.swept(now, *open_since, until=until)
 
     def forget(self, tgid: NDArray[np.uint32]) -> None:
         """These processes ended, or became another program."""

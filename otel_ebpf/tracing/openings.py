@@ -26,7 +26,7 @@ class Openings:
 
     def __init__(self, settle_ns: int) -> None:
         self._settle = settle_ns
-        self._sweeps: deque[tuple[int, Sweep]] = deque(maxlen=_MOST)
+        self._sweeps: deque[tuple[int, int, Sweep]] = deque(maxlen=_MOST)
         self._settled: tuple[int, Sweep] | None = None
 
     @property
@@ -34,20 +34,22 @@ class Openings:
         """Whether anybody tells of open requests."""
         return bool(self._sweeps)
 
-    def swept(self, now: int, pids: NDArray[np.uint32], open_since: NDArray[np.void] | None) -> None:
-        """What a sweep at `now` saw: processes, and for each a `struct open_since`; None: no process has any."""
+    def swept(self, now: int, pids: NDArray[np.uint32], open_since: NDArray[np.void] | None, until: int = 0) -> None:
+        """What a sweep from `now` until `until` (0: at once) saw: processes, and for each a `struct open_since`; None:
+        no process has any. What ended while it was under way, it may not have seen."""
         if self._sweeps and self._sweeps[-1][0] >= now:
             return
         sweep = _NONE
         if open_since is not None and len(pids):
             order = np.argsort(pids)
             sweep = (pids[order], open_since["t"][order].copy(), open_since["recent"][order].copy())
-        self._sweeps.append((now, sweep))
+        self._sweeps.append((now, max(now, until), sweep))
 
     def settle(self, now: int) -> None:
         """Answer from now on by the last sweep of which all has been handed over that had ended by then."""
-        while self._sweeps and self._sweeps[0][0] + self._settle <= now:
-            self._settled = self._sweeps.popleft()
+        while self._sweeps and self._sweeps[0][1] + self._settle <= now:
+            at, _, sweep = self._sweeps.popleft()
+            self._settled = at, sweep
 
     def waiting(self, tgid: NDArray[np.uint32], start: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """(n,) whether a request that began before `start` may still be handed over; all of them if nobody tells."""

@@ -203,6 +203,18 @@ def test_a_call_waits_while_an_older_request_of_its_process_is_open() -> None:
     assert waiting(400) == [False, False, False]
 
 
+def test_what_ended_while_the_sweep_was_under_way_is_waited_for_until_it_is_handed_over() -> None:
+    """On a busy host a sweep may take long: it does not see the request that ended meanwhile."""
+    openings = Openings(200)
+    openings.swept(100, *NONE_OPEN, until=350)
+    pid, start = np.array([1], np.uint32), np.array([50], np.uint64)
+    openings.settle(549)
+    assert openings.waiting(pid, start).all()
+    openings.settle(550)
+    assert not openings.waiting(pid, start).any()
+    assert openings.waiting(pid, np.array([100], np.uint64)).all()  # the sweep may have been there before it
+
+
 def test_the_last_requests_are_remembered_whatever_their_units_are_called() -> None:
     host = Host()
     process = host.process()
