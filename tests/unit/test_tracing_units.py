@@ -102,6 +102,16 @@ def test_an_ancestor_that_was_there_before_the_request_owns_nothing(site: Site) 
     assert site.parents((context(3), context(1), 40), (context(1), context(9), 1))[call["span_id"]] == 0
 
 
+def test_a_unit_that_gets_another_number_within_a_request_is_not_taken_for_what_it_owned_before(site: Site) -> None:
+    """Its runtime has just been recognised: the request is read under one number and answered under another."""
+    old, new = context(1, Unit.GREENLET), context(2, Unit.GREENLET)
+    one = site.request(0, 20, old, old)
+    site.request(30, 60, new, old)
+    before, after = site.call(10, 15, old), site.call(40, 50, old)
+    found = site.parents()
+    assert (found[before["span_id"]], found[after["span_id"]]) == (one["span_id"], 0)
+
+
 def test_what_was_done_for_a_request_that_its_client_gave_up_is_not_for_the_one_before(site: Site) -> None:
     connection, task = context(1), context(5)
     one = site.request(0, 20, connection, connection, conn=7)

@@ -86,8 +86,23 @@ class Unit(Rung):
         silent = (requests.fresh & (requests.unit == 0)).nonzero()[0]
         if len(silent) and len(self._owners):
             self._add(self._disowned(requests, silent))
+        passed_on = (requests.fresh & (requests.reader_unit != 0) & (requests.reader_unit != requests.unit)).nonzero()[
+            0
+        ]
+        if len(passed_on) and len(self._owners):
+            self._add(self._read_only(requests, passed_on))
         if len(fresh):
             self._note_shared()
+
+    def _read_only(self, requests: Requests, rows: NDArray[np.intp]) -> _Owners:
+        """For requests that one unit read and another answered: units that owned others before, and do not own these.
+
+        So it is when a process's units get other numbers because its runtime has just been recognised.
+        """
+        owning = self._owners.unit[self._owners.span_id != 0]
+        rows = rows[np.isin(requests.reader_unit[rows], owning)]
+        start, none = requests.start[rows], np.zeros(len(rows), np.uint64)
+        return _Owners(requests.reader_unit[rows], none, requests.conn[rows], start, start, none != 0)
 
     def _add(self, new: _Owners) -> None:
         old = self._owners
