@@ -45,7 +45,9 @@ class AsyncIds:
         rows = (~calls.asked_ids & is_async(calls.ids)).nonzero()[0]
         if len(rows):
             self._follow(loops, rows)
-        both = calls.asked_ids & (calls.retro != NOBODY) & ~calls.judged_ids
+        # Not those that were followed back: what a loop received last before a call is not why it sent it, with a
+        # pool's queue or when calls go out at the end of a turn.
+        both = calls.asked_ids & (calls.retro != NOBODY) & ~calls.followed & ~calls.judged_ids
         calls.judged_ids |= both
         if both.any():
             self._compare(calls, both.nonzero()[0])

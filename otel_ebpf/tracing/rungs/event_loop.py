@@ -98,7 +98,8 @@ class EventLoop(Rung):
         by_ids = (named != NOBODY) & ((said == NOBODY) | (share >= believed))
         said = np.where(by_ids, named, said)
         # In a program that keeps the order the last thing received says nothing, and the other way round.
-        check = np.where(in_order & ~by_ids, table.retro_order[at], np.where(backward, table.retro[at], NOBODY))
+        retro = np.where(backward & ~(by_ids & table.followed[at]), table.retro[at], NOBODY)
+        check = np.where(in_order & ~by_ids, table.retro_order[at], retro)
         check = np.where(table.followed[at] & ~in_turn & (said == NOBODY), NOBODY, check)
         agree = ~contradicted & ((said == NOBODY) | (check == NOBODY) | (said == check))
         found[settled] = np.where(agree, np.where(said == NOBODY, check, said), NOBODY)
