@@ -86,7 +86,9 @@ _SHAPES: Mapping[str, tuple[str, float]] = {
 def _shape_rows() -> list[Row]:
     """FastAPI in every way of calling."""
     return [
-        _row(f"fastapi-{shape.replace('_', '-')}", f"FastAPI: {what}", _uvicorn("asyncio", shape), target=target)
+        _row(
+            f"fastapi-{shape.replace('_', '-')}", f"FastAPI: {what}", _uvicorn("asyncio", shape), target=target, rate=30
+        )
         for shape, (what, target) in _SHAPES.items()
     ]
 
@@ -151,6 +153,7 @@ ROWS = (
             *("--working-dir", "{apps}/python_asgi", "--no-access-log", "app:app"),
         ),
         modes=BOTH,
+        target=CERTAIN,
     ),
     *_shape_rows(),
     _row("aiohttp", "aiohttp at both ends", program(_PYTHON, "{apps}/python_aiohttp/app.py"), modes=BOTH),
@@ -162,7 +165,9 @@ ROWS = (
         quick=(PARALLEL,),
     ),
     _row("sanic", "Sanic, httpx", program(_PYTHON, "{apps}/python_sanic/app.py"), modes=BOTH),
-    _row("twisted", "Twisted at both ends", program(_PYTHON, "{apps}/python_twisted/app.py"), modes=BOTH),
+    _row(
+        "twisted", "Twisted at both ends", program(_PYTHON, "{apps}/python_twisted/app.py"), modes=BOTH, target=CERTAIN
+    ),
     Row(
         "cpython-fresh",
         runtime="CPython",
