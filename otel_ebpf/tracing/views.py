@@ -60,6 +60,7 @@ def calls_of(pool: Pool, rows: Rows, processes: Processes, waiting: NDArray[np.b
         after=spans.after[rows],
         end=spans.end[rows],
         flags=spans.flags[rows],
+        single=pool.count[rows] == 1,
         waiting=waiting,
         kind=_like(spans, rows) | spans.peer_port[rows],
         found=np.full(len(rows), NONE, np.intp),

@@ -48,6 +48,8 @@ class Calls:
     after: NDArray[np.uint64]
     """(n,) span id of the exchange of which the thread had received bytes last before it (before `wanted`); 0: none"""
     flags: NDArray[np.uint32]
+    single: NDArray[np.bool_]
+    """(n,) the record is this one call, not several that were pipelined, which may be for different requests"""
     waiting: NDArray[np.bool_]
     """(n,) a request that began before the call may still become known"""
     kind: NDArray[np.uint64]

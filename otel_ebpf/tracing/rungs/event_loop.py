@@ -50,7 +50,9 @@ class EventLoop(Rung):
         self._method = np.zeros(0, np.uint8)
 
     def wants(self, calls: Calls, requests: Requests) -> NDArray[np.uint64]:
-        mine = (calls.has(EPOLL) & calls.looping & calls.of_process(SERVES) & ~calls.of_process(MIGRATES)).nonzero()[0]
+        mine = (
+            calls.has(EPOLL) & calls.single & calls.looping & calls.of_process(SERVES) & ~calls.of_process(MIGRATES)
+        ).nonzero()[0]
         self._found = np.zeros(len(calls), np.uint64)
         self._method = np.full(len(calls), _TURN)
         self._loops.learn(calls, mine, requests, self._openings.waiting_recently)
