@@ -31,7 +31,7 @@ _FLAGS = (
     *("handed_over", "queued", "responded", "judged_turn", "judged_order"),
     *("direct", "followed", "asked_ids", "judged_ids"),
 )
-_REMOVALS = 8
+_REMOVALS = 32
 """Requests without a call, and calls without a request, that one pass can find in the queues of a thread."""
 NOBODY = np.uint64(0)
 
@@ -254,10 +254,12 @@ def _matched(
     requests without a call.
 
     A request that was answered before the call of its rank has none; a call that was sent before the request of its
-    rank came is for one that nobody saw come. Either leaves its queue, and those behind it move up.
+    rank came is for one that nobody saw come. Either leaves its queue, and those behind it move up. After so many
+    rounds what precedes the first such pair of a thread holds; the rest has to wait.
     """
-    no_call, no_request = queue[:0], left[:0]
+    no_call, no_request, at, owner = queue[:0], left[:0], left[:0], queue[:0]
     for _ in range(_REMOVALS):
+        at, owner = left[:0], queue[:0]
         if not len(left) or not len(queue):
             break
         call, request = _by_rank((calls.thread[left], call_time[left]), (requests.thread[queue], request_time[queue]))
@@ -270,10 +272,17 @@ def _matched(
         # Of those of one thread only the first is sure, as what follows moves by it.
         thread = calls.thread[at[wrong]]
         wrong = wrong[np.append(True, thread[1:] != thread[:-1])]
+        begins = np.append(True, calls.thread[at[1:]] != calls.thread[at[:-1]]).nonzero()[0]
+        past = np.zeros(len(at), np.intp)
+        past[wrong] = 1
+        before = np.cumsum(past) - past
+        sizes = np.diff(np.append(begins, len(at)))
+        sound = np.cumsum(past) == np.repeat(before[begins], sizes)
         no_call = np.concatenate([no_call, owner[wrong[answered[wrong]]]])
         no_request = np.concatenate([no_request, at[wrong[unseen[wrong]]]])
         left, queue = np.setdiff1d(left, no_request), np.setdiff1d(queue, no_call)
-    return left[:0], queue[:0], no_request, no_call
+        at, owner = at[sound], owner[sound]
+    return at, owner, no_request, no_call
 
 
 def _by_rank(calls: Sequence[Ids], requests: Sequence[Ids]) -> tuple[Rows, Rows]:
