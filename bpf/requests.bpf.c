@@ -66,6 +66,12 @@ int BPF_PROG(on_space_adjust, struct sock *sk)
 	return call.nr == NR_splice && len ? on_socket(sk, &m, true, &call, 0) : 0;
 }
 
+/* As the program itself needs a short stack: what it calls needs the rest. */
+static __noinline int on_end_apart(struct sock *sk)
+{
+	return on_end(sk, false);
+}
+
 enum { MESSAGES = 16 };
 SEC("tp_btf/sys_exit")
 int BPF_PROG(on_sys_exit, struct pt_regs *regs, long ret)
@@ -93,10 +99,7 @@ int BPF_PROG(on_sys_exit, struct pt_regs *regs, long ret)
 		c = 0;
 	}
 	if (ret <= 0)
-		return ret || way == RECEIVES ? on_end(sk, false) : 0;
-	struct thread *t = this_thread(false);
-	if (t)
-		t->regs = (u64)regs;
+		return ret || way == RECEIVES ? on_end_apart(sk) : 0;
 	bool many = call.nr == NR_sendmmsg || call.nr == NR_recvmmsg;
 	u32 messages = many ? ret : 1, left = ret;
 	if (many) {

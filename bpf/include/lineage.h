@@ -39,23 +39,27 @@ static __always_inline void note_lineage(u32 tgid, u64 unit, u64 parent)
 		lose(LOSS_NO_ANCESTRY);
 }
 
+/* Written where it is sent from: the stack is short here. */
 static __always_inline void tell_lineage(u32 tgid, u64 unit)
 {
-	struct lineage l = { .unit = unit, .tgid = tgid, .kind = unit >> 56 };
+	struct ancestry_key key = { .unit = unit, .tgid = tgid };
 
 	for (int i = 0; i < GENERATIONS; i++) {
-		struct ancestry_key key = { .unit = l.unit, .tgid = tgid };
 		struct ancestor *a = bpf_map_lookup_elem(&ancestry, &key);
 		if (!a || a->told)
 			return;
-		l.parent = a->parent;
-		l.t = a->born;
-		if (bpf_ringbuf_output(&lineages, &l, sizeof(l), wakeup(&lineages, l.t >> 10))) {
+		struct lineage *l = bpf_ringbuf_reserve(&lineages, sizeof(*l), 0);
+		if (!l) {
 			lose(LOSS_RING_FULL_LINEAGE);
 			return;
 		}
+		l->unit = key.unit;
+		l->parent = a->parent;
+		l->t = a->born;
+		l->tgid = tgid;
+		l->kind = key.unit >> 56;
+		key.unit = a->parent;
 		a->told = 1;
-		l.unit = a->parent;
-		l.kind = l.unit >> 56;
+		bpf_ringbuf_submit(l, wakeup(&lineages, a->born >> 10));
 	}
 }

@@ -109,7 +109,7 @@ struct thread {
 	u64 tls_written; /* SSL* that has written and whose socket is not known */
 	u64 received;    /* span id of the exchange of which it received bytes last */
 	u64 unit;        /* UNIT() that moves the message in hand, without sock_*_length */
-	u64 regs;        /* address of its user registers in the call in progress */
+	u64 regs;        /* address of its user registers in the call in progress; 0 without sock_*_length */
 	u64 naming;      /* SSL* that is being told its server's name, 0 outside of that call */
 	u64 naming_from; /* where that name lies */
 	u32 vector_at;   /* next message in it */

@@ -26,8 +26,6 @@ struct unit_at {
 	u64 conn;   /* connection.id */
 	u32 tgid;
 	u32 tid;
-	bool send;
-	bool client;
 };
 
 #include "unit_go.h"
@@ -110,28 +108,37 @@ static __always_inline void look_at_self(struct unit_at *at)
 	at->tid = id;
 }
 
-/* A global function, verified once; it gets numbers only, which is what older kernels can give it. */
-__noinline u64 unit_of(u64 conn, u64 regs, u32 send, u32 client)
+/* Global functions, verified once; they get numbers only, which is what older kernels can give them. Two, as the stack
+ * is short where units are looked up. */
+__noinline u64 goroutine_of(u64 conn, u64 regs, u32 send, u32 client)
 {
-	struct unit_at at = { .conn = conn, .regs = regs, .send = send, .client = client };
-	u64 unit = 0;
+	struct unit_at at = { .conn = conn, .regs = regs };
+
+	look_at_self(&at);
+	struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
+	return r && r->kind == RUNTIME_GO ? go_unit(&r->go, &at, send, client) : 0;
+}
+
+__noinline u64 unit_of(u64 conn, u64 regs)
+{
+	struct unit_at at = { .conn = conn, .regs = regs };
 
 	look_at_self(&at);
 	struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
 	if (!r)
 		return 0;
-	if (r->kind == RUNTIME_GO)
-		unit = go_unit(&r->go, &at);
-	else if (r->kind == RUNTIME_PYTHON)
-		unit = python_unit(&r->python, &at);
-	else if (r->kind == RUNTIME_NODE)
-		unit = node_unit(&r->node, &at);
-	else if (r->kind == RUNTIME_JVM)
-		unit = jvm_unit(&r->jvm, &at);
-	/* The calls for a request and its response are what its unit's origin is asked for. */
-	if (unit && send)
-		tell_lineage(at.tgid, unit);
-	return unit;
+	if (r->kind == RUNTIME_PYTHON)
+		return python_unit(&r->python, &at);
+	if (r->kind == RUNTIME_NODE)
+		return node_unit(&r->node, &at);
+	return r->kind == RUNTIME_JVM ? jvm_unit(&r->jvm, &at) : 0;
+}
+
+/* Apart, as the stack is short where units are looked up. */
+__noinline int tell_origin(u64 unit)
+{
+	tell_lineage(bpf_get_current_pid_tgid() >> 32, unit);
+	return 0;
 }
 
 /* Node: a segment of its loop begins with bytes received. */
@@ -148,11 +155,18 @@ __noinline int segment_after(u64 after)
 
 static __always_inline u64 look_up_unit(struct thread *t, u64 conn, bool send, bool client, bool modern)
 {
-	if (!runtime_of(t))
+	u32 runtime = runtime_of(t);
+
+	if (!runtime)
 		return 0;
 	if (modern) /* by way of memory: to the verifier it is a pointer until then */
 		*(volatile u64 *)&t->regs = bpf_task_pt_regs(bpf_get_current_task_btf());
-	return unit_of(conn, *(volatile u64 *)&t->regs, send, client);
+	u64 regs = *(volatile u64 *)&t->regs;
+	u64 unit = runtime == RUNTIME_GO ? goroutine_of(conn, regs, send, client) : unit_of(conn, regs);
+	/* The calls for a request and its response are what its unit's origin is asked for. */
+	if (unit && send)
+		tell_origin(unit);
+	return unit;
 }
 
 /* Which unit moves the message in hand: looked up before anything is done with it, as the stack is too short for that

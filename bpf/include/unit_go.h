@@ -73,9 +73,9 @@ static __always_inline bool read_caller_of_c(const struct go_runtime *r, const s
 	return current && read_goroutine(r, current, g);
 }
 
-static __always_inline u64 go_unit(const struct go_runtime *r, const struct unit_at *at)
+static __always_inline u64 go_unit(const struct go_runtime *r, const struct unit_at *at, bool send, bool client)
 {
-	u64 *known = at->client ? bpf_map_lookup_elem(&go_connections, &at->conn) : 0;
+	u64 *known = client ? bpf_map_lookup_elem(&go_connections, &at->conn) : 0;
 	u64 waiting = known ? *known : 0, end, self;
 	const struct go_process p = { at->tgid, r->generation };
 	struct goroutine g;
@@ -84,7 +84,7 @@ static __always_inline u64 go_unit(const struct go_runtime *r, const struct unit
 		end = current_goroutine(r, at, &self);
 		if (end ? !read_goroutine(r, self, &g) : !read_caller_of_c(r, at, &g))
 			return UNIT(UNIT_OPAQUE, 0);
-		if (at->client && (g.start == r->read_loop || g.start == r->write_loop)) {
+		if (client && (g.start == r->read_loop || g.start == r->write_loop)) {
 			waiting = r->read_loop && r->loop_slot && end ? find_waiting(r, end) : 0;
 			if (!waiting)
 				return UNIT(UNIT_OPAQUE, 0);
@@ -95,9 +95,9 @@ static __always_inline u64 go_unit(const struct go_runtime *r, const struct unit
 	if (waiting) {
 		if (!read_waiter(r, waiting, &g))
 			return UNIT(UNIT_OPAQUE, 0);
-	} else if (!at->client && at->send) {
+	} else if (!client && send) {
 		return root_answers(&p, g.goid);
-	} else if (!at->client) {
+	} else if (!client) {
 		/* net/http waits for the next request while it answers one, in a goroutine made for that. */
 		if (r->background && g.start == r->background && !(g.goid = g.parent))
 			return UNIT(UNIT_OPAQUE, 0);

@@ -22,7 +22,7 @@ CHAIN = 16
 """Calls after calls that are followed back to their request."""
 _PIDS = 1 << 22
 _PID_MASK = np.uint32(_PIDS - 1)
-AGREES, LEAST = 0.99, 8
+AGREES, LEAST = 0.99, 32
 """Share of equal answers from which a rule is used for a process, and of how many."""
 _MEMORY = 2048
 """Samples of a process after which all of them are halved: it may behave differently under another load."""
