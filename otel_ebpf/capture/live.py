@@ -22,7 +22,7 @@ from otel_ebpf.kernel.objects import Iterator, Object
 from otel_ebpf.kernel.ring import Ring
 from otel_ebpf.model import Exchanges, Flag
 from otel_ebpf.runtimes import recognisers
-from otel_ebpf.runtimes.watch import SOON, Runtimes
+from otel_ebpf.runtimes.watch import Runtimes
 
 SWEEP_NS = 100_000_000
 IDLE_NS = 150_000_000
@@ -261,7 +261,7 @@ class LiveSource:
         if len(processes):
             self.runtimes.gone(processes["tgid"].tolist())
             execs = processes["tgid"][processes["kind"] == self._exec]
-            self.runtimes.meet(execs.tolist(), SOON)
+            self.runtimes.meet(execs.tolist(), began=True)
         if len(announced):
             self.runtimes.meet(np.unique(announced["tgid"]).tolist())
 

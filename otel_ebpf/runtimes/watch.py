@@ -25,8 +25,9 @@ from otel_ebpf.runtimes.base import Kind, Layout, Probe, Recogniser, Refusal
 
 OBJECTS = {Kind.GO: "golang", Kind.PYTHON: "python"}
 """Objects with the uprobes of a runtime, `bpf/NAME.bpf.c`."""
-SOON, LATER = 0.3, (1.0, 4.0, 30.0, 300.0)
-"""Seconds after exec until a runtime has begun; and until one that could not be read is looked at again."""
+AT_ONCE, SOON, LATER = 0.02, 0.3, (1.0, 4.0, 30.0, 300.0)
+"""Seconds after exec until a program is there; until its runtime has begun; and until one that could not be read is
+looked at again."""
 FIRST_LOOK = 3.0
 """Seconds for the processes that are there at start."""
 _ANSWER = 0.5
@@ -92,9 +93,9 @@ class Runtimes:
         self.meet(pids[at:])
         self._thread.start()
 
-    def meet(self, pids: Iterable[int], delay: float = 0.0) -> None:
-        """These processes use connections, or have just called exec."""
-        now = time.monotonic()
+    def meet(self, pids: Iterable[int], began: bool = False) -> None:
+        """These processes use connections, or (began) have just called exec: they are looked at twice."""
+        now, delay = time.monotonic(), AT_ONCE if began else 0.0
         with self._wake:
             for pid in pids:
                 if pid in self.found or self._queued.get(pid, math.inf) <= now + delay:
@@ -102,7 +103,7 @@ class Runtimes:
                 if len(self._due) >= _WAITING:
                     self.dropped += 1
                     continue
-                self._queue(pid, now + delay, 0)
+                self._queue(pid, now + delay, -1 if began else 0)
             self._wake.notify()
 
     def news(self) -> list[str]:
@@ -188,13 +189,15 @@ class Runtimes:
 
     def _looked(self, pid: int, looks: int, again: bool | float) -> None:
         """Look again at a runtime that could not be read, or that changes."""
-        if again is True:
+        if looks < 0 and (again is True or not again):
+            delay, looks = SOON, 0
+        elif again is True:
             delay, looks = LATER[min(looks, len(LATER) - 1)], looks + 1
         else:
             delay, looks = float(again), 0
         if delay and looks <= len(LATER):
             with self._wake:
-                if pid not in self._queued:
+                if pid not in self._queued and (looks or pid not in self.found or again):
                     self._queue(pid, time.monotonic() + delay, looks)
 
     def _queue(self, pid: int, due: float, looks: int) -> None:
