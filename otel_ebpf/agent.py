@@ -104,9 +104,6 @@ class Agent:
         drain = self.source.read(now)
         self._pace(sum(map(len, drain.exchanges)), now)
         self.pipeline.process(drain, now)
-        if self.pipeline.assembler.undecided and self.source.runtimes is not None:
-            self.source.runtimes.need(self.pipeline.assembler.undecided)
-            self.pipeline.assembler.undecided.clear()
         self.health.turned()
         if time.monotonic() >= self._metrics_due:
             self._metrics_due = max(self._metrics_due + self.config.metrics.interval, time.monotonic())

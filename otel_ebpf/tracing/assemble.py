@@ -94,8 +94,6 @@ class Assembler:
         self._segments = Segments()
         self._rungs = ladder(self._lineage, self._openings, self._segments, statistics)
         self._threads_known_since = 0
-        self.undecided: set[int] = set()
-        """Processes of which a call was given up although its unit of execution is known; who uses it empties it."""
         self.covered: NDArray[np.bool_] = np.zeros(0, np.bool_)
         """(n,) for each of these, whether it is not to be emitted, since the process's own SDK tells of it: its span id
         is that of the SDK's span then, where it is known"""
@@ -265,8 +263,6 @@ class Assembler:
         set_requests(pool, rows, requests, gone, verdict, (found & ~own_sdk).nonzero()[0])
         likely = finished & ~found & ~own_sdk & (verdict.likely != NONE)
         set_likely(pool, rows, requests, gone, verdict, likely.nonzero()[0])
-        without = (finished & ~found & ~own_sdk & (calls.unit != 0)).nonzero()[0]
-        self.undecided.update(distinct(calls.tgid[without]).tolist())
         self.counters.conflicts += int(verdict.conflict.sum())
         self.counters.timed_out += int((verdict.open & past).sum())
 
