@@ -30,7 +30,9 @@ def eventually(true: Callable[[], object], limit_s: float = 20.0) -> None:
 
 @pytest.mark.parametrize("name", CONTEXTS)
 def test_a_context_in_the_request_is_continued_through_the_proxy(name: str, sink: Sink) -> None:
-    with running_agent(sink.endpoint), nginx() as backend, nginx(upstream=f"http://127.0.0.1:{backend.port}") as front:
+    """Everything is told: else who made the context is taken to have told of the client's end."""
+    agent = running_agent(sink.endpoint, "--set", "traces.completion=everything")
+    with agent, nginx() as backend, nginx(upstream=f"http://127.0.0.1:{backend.port}") as front:
         run("curl", "-s", "-H", CONTEXTS[name], f"{front.url}/hello.txt")
         spans = sink.wait(lambda spans: both_ends(front)(spans) and both_ends(backend)(spans))
     client, server = ends(spans, front)
