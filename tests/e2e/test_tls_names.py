@@ -152,10 +152,10 @@ def test_a_name_is_told_again_with_its_connection_since_it_may_be_forgotten() ->
 def test_a_library_that_does_not_tell_names_is_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     attach = Object.attach_uprobe
 
-    def refuse(self: Object, program: str, path: str, offset: int, *, returns: bool = False, cookie: int = 0) -> Link:
+    def refuse(self: Object, program: str, path: str, offset: int, *, returns: bool = False, pid: int = -1) -> Link:
         if program.startswith("tls_control"):
             raise KernelError("no such place")
-        return attach(self, program, path, offset, returns=returns, cookie=cookie)
+        return attach(self, program, path, offset, returns=returns, pid=pid)
 
     monkeypatch.setattr(Object, "attach_uprobe", refuse)
     with watching(storage=True) as capture, redis(tls=True) as store:
