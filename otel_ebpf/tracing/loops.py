@@ -22,8 +22,10 @@ CHAIN = 16
 """Calls after calls that are followed back to their request."""
 _PIDS = 1 << 22
 _PID_MASK = np.uint32(_PIDS - 1)
-AGREES, LEAST = 0.99, 32
+AGREES, LEAST = 0.99, 3
 """Share of equal answers from which a rule is used for a process, and of how many."""
+_MANY = 32
+"""Samples of a rule that only goes by what came when: a few agree by chance, in a process that is still warming up."""
 _MEMORY = 2048
 """Samples of a process after which all of them are halved: it may behave differently under another load."""
 _FLAGS = (
@@ -108,9 +110,10 @@ Table = TypeVar("Table", RequestTable, CallTable)
 
 
 class Agreement:
-    """How often two rules said the same, by process."""
+    """How often two rules said the same, by process. least: samples from which that is an answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, least: int = LEAST) -> None:
+        self._least = least
         self._same = sparse(_PIDS, np.uint16)
         self._all = sparse(_PIDS, np.uint16)
 
@@ -127,7 +130,7 @@ class Agreement:
         """(n,) share of equal answers; 0 while there are too few."""
         pids = tgid & _PID_MASK
         n = self._all[pids]
-        shares: NDArray[np.float64] = np.where(n >= LEAST, self._same[pids] / np.maximum(n, 1), 0.0)
+        shares: NDArray[np.float64] = np.where(n >= self._least, self._same[pids] / np.maximum(n, 1), 0.0)
         return shares
 
     def forget(self, tgid: NDArray[np.uint32]) -> None:
@@ -141,9 +144,9 @@ class Loops:
     def __init__(self) -> None:
         self.requests = _empty(RequestTable)
         self.calls = _empty(CallTable)
-        self.turn, self.handed_over, self.order = Agreement(), Agreement(), Agreement()
+        self.turn, self.handed_over, self.order = Agreement(_MANY), Agreement(_MANY), Agreement(_MANY)
         """of the forward rules with the backward ones"""
-        self.feasible = Agreement()
+        self.feasible = Agreement(_MANY)
         """whether the request that the backward rule names was open when the call was sent"""
 
     def forget(self, tgid: NDArray[np.uint32]) -> None:

@@ -107,8 +107,10 @@ def _value(value: AnyValue) -> Value:
 def emitted(protocol: str) -> Emitted:
     """What is exported for all recordings of "http", "redis", "postgresql", "mysql", "dns" or "fastcgi"."""
     found = Emitted()
-    # An endpoint makes the stages encode; nothing is ever sent there.
-    flags = {"otlp.endpoint": ("http://127.0.0.1:4318", "test"), "signals": ("traces,metrics,logs", "test")}
+    # An endpoint makes the stages encode; nothing is ever sent there. Some recorded clients bear contexts of their own.
+    given = {"otlp.endpoint": "http://127.0.0.1:4318", "signals": "traces,metrics,logs"}
+    given["traces.completion"] = "everything"
+    flags = {key: (value, "test") for key, value in given.items()}
 
     def take(signal: str, message: Message) -> None:
         if signal == "traces":
