@@ -28,7 +28,7 @@ from otel_ebpf.tracing.arrivals import NAMED_NS, SKEW_NS, amend, arrive
 from otel_ebpf.tracing.bits import CLIENT, CONNECTION, HEAD, NO_LINK, SERVER, TRACEPARENT
 from otel_ebpf.tracing.completion import Completion
 from otel_ebpf.tracing.counters import Counters
-from otel_ebpf.tracing.join import join, local
+from otel_ebpf.tracing.join import agree_with_released, join, local
 from otel_ebpf.tracing.keys import place
 from otel_ebpf.tracing.lineage import Lineage
 from otel_ebpf.tracing.memory import Memory
@@ -225,6 +225,7 @@ class Assembler:
         client = ends.kind == CLIENT
         found, ends = found[client], ends.take(client)
         recalled[ask[found]] = True
+        agree_with_released(spans, asked[found], ends)
         set_child_of_released(pool, asked[found], ends, CONNECTION)
         return recalled
 

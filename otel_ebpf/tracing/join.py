@@ -16,9 +16,11 @@ from otel_ebpf.model import Spans
 from otel_ebpf.tracing.bits import CLIENT, HEAD, PEER, TLS
 from otel_ebpf.tracing.ids import derive
 from otel_ebpf.tracing.keys import place
+from otel_ebpf.tracing.memory import Released
 from otel_ebpf.tracing.pool import FREE, NOWHERE, Pool, Rows
 
 _ALL = slice(None)
+CALL_NS = np.uint64(5 * 10**6)
 
 
 def local(spans: Spans, rows: Rows | slice = _ALL) -> NDArray[np.bool_]:
@@ -127,6 +129,15 @@ def agree(spans: Spans, clients: Rows, servers: Rows) -> None:
     latest = np.maximum(spans.end[clients], begin)
     spans.end[servers] = np.minimum(spans.end[servers], latest)
     spans.first_byte[servers] = np.minimum(spans.first_byte[servers], latest)
+
+
+def agree_with_released(spans: Spans, servers: Rows, clients: Released) -> None:
+    """The same where the client's end has gone: only the server's end gives way, by what a system call may take."""
+    begin, end = spans.start[servers], spans.end[servers]
+    early, late = clients.start - begin, end - clients.end  # wrap around where they are not
+    spans.start[servers] = np.where(early < CALL_NS, clients.start, begin)
+    spans.end[servers] = np.where(late < CALL_NS, np.maximum(clients.end, spans.start[servers]), end)
+    spans.first_byte[servers] = np.minimum(spans.first_byte[servers], spans.end[servers])
 
 
 def take_over(spans: Spans, clients: Rows, servers: Rows) -> None:

@@ -10,7 +10,7 @@ from tests.shared.pcap import exchanges
 
 pytestmark = pytest.mark.shared
 
-FOLDERS = {name: name for name in ("http", "redis", "mysql", "dns")} | {"postgresql": "postgre"}
+FOLDERS = {name: name for name in ("http", "redis", "mysql", "dns", "fastcgi")} | {"postgresql": "postgre"}
 OTHERS = ("memcached", "mongo", "nats", "kafka", "amqp", "mqtt", "dubbo")
 
 

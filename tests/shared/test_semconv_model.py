@@ -30,7 +30,7 @@ def convention(protocol: str, span: Span, told: dict[str, Value]) -> str:
     client, being the same operation as its other end sees it."""
     if protocol == "dns":
         return ""
-    if protocol == "http":
+    if protocol in ("http", "fastcgi"):
         return "span.http.client" if span.kind == Span.SPAN_KIND_CLIENT else "span.http.server"
     return f"span.db.{told['db.system.name']}.client"
 
@@ -70,6 +70,7 @@ def test_a_span_has_what_is_required_and_nothing_that_it_may_not_have(protocol: 
         followed.add(group)
     expected = {
         "http": {"span.http.client", "span.http.server"},
+        "fastcgi": {"span.http.client", "span.http.server"},
         "redis": {"span.db.redis.client"},
         "postgresql": {"span.db.postgresql.client"},
         "mysql": {"span.db.mysql.client", "span.db.mariadb.client"},
@@ -86,11 +87,11 @@ def test_what_has_a_condition_is_there_when_it_holds(protocol: str) -> None:
             assert "network.peer.port" in told
         if "server.address" in told:
             assert "server.port" in told
-        if protocol == "http":
+        if protocol in ("http", "fastcgi"):
             answered = OURS + "first_byte_ns" in told
             assert ("http.response.status_code" in told) == answered
-            # "If not `http` and network.protocol.version is set"
-            assert "network.protocol.version" in told and "network.protocol.name" not in told
+            # "If not `http` and network.protocol.version is set"; FastCGI need not say it (SERVER_PROTOCOL)
+            assert ("network.protocol.version" in told or protocol == "fastcgi") and "network.protocol.name" not in told
         elif protocol != "dns" and "db.response.status_code" in told and "error.type" in told:
             assert told["error.type"] == told["db.response.status_code"]
 
