@@ -20,7 +20,8 @@ from otel_ebpf.tracing.memory import Released
 from otel_ebpf.tracing.pool import FREE, NOWHERE, Pool, Rows
 
 _ALL = slice(None)
-CALL_NS = np.uint64(5 * 10**6)
+CALL_NS = np.uint64(50 * 10**6)
+"""What a system call may take between its work and its end, on a busy host; an unfinished response waits for longer."""
 
 
 def local(spans: Spans, rows: Rows | slice = _ALL) -> NDArray[np.bool_]:
