@@ -31,7 +31,7 @@ from otel_ebpf.otlp.configured import otlp_settings
 from otel_ebpf.otlp.exporter import Exporter
 from otel_ebpf.otlp.framing import Message
 from otel_ebpf.otlp.metrics import encode as encode_metrics
-from otel_ebpf.pipeline import Pipeline, clock_offset
+from otel_ebpf.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from otel_ebpf.control.telemetry import Telemetry
@@ -156,7 +156,7 @@ class Agent:
         if not self.exporter.exports("metrics"):
             return
         pipeline = self.pipeline
-        for collection in (pipeline.durations.collect(clock_offset()), pipeline.graph.collect(self._itself)):
+        for collection in (pipeline.durations.collect(pipeline.clock.offset()), pipeline.graph.collect(self._itself)):
             for message in encode_metrics(collection):
                 self._submit("metrics", message)
 

@@ -19,6 +19,7 @@ from otel_ebpf.capture.connections import Connections
 from otel_ebpf.capture.endpoints import Endpoints
 from otel_ebpf.capture.live import IDLE_NS, Drain
 from otel_ebpf.capture.servernames import ServerNames
+from otel_ebpf.clock import UnixClock
 from otel_ebpf.combinations import Combinations
 from otel_ebpf.config import Config
 from otel_ebpf.config.otlp import Signal
@@ -98,6 +99,7 @@ class Pipeline:
         follow: Callable[[Iterable[int]], object] | None = None,
     ) -> None:
         self.config = config
+        self.clock = UnixClock()
         self.stages = Stages()
         self.counts = {
             "exchanges": 0,
@@ -132,7 +134,7 @@ class Pipeline:
         self.foreign = ForeignCompletion(
             config.completion, int(config.traces.completion_wait * 1e9), protocol_codes(self._protocol_of)
         )
-        self.listening = Listening(self.foreign, clock_offset, follow or (lambda _: None))
+        self.listening = Listening(self.foreign, self.clock.offset, follow or (lambda _: None))
         callers = Callers()
         self.foreign.met = callers.note
         self.completing = Completing(self.listening, self._encode_again, self.resources.called, callers)
@@ -182,7 +184,7 @@ class Pipeline:
         if not drain and not self.assembler.counters.held:
             self.completing.turn(now)
             self.graph.expire(now)
-            self._show(Spans.empty(), clock_offset())
+            self._show(Spans.empty(), self.clock.offset())
             return
         self.connections.update(drain.connections, now)
         if drain.server_names is not None:
@@ -253,7 +255,7 @@ class Pipeline:
             self.counts["without_payload"] += int(np.count_nonzero(spans.shape == -1))
             spans = spans.take(named)
             covered = None if covered is None else covered[named]
-        offset = clock_offset()
+        offset = self.clock.offset()
         self.counts["spans"] += len(spans)
         found = Combinations.among(spans)
         self._count_protocols(found)
@@ -288,7 +290,7 @@ class Pipeline:
         return sampled if self.config.metrics.exemplars == "trace_based" else np.zeros_like(sampled)
 
     def _encode_again(self, spans: Spans) -> Iterable[Message]:
-        return self._encoders["traces"].encode(spans, clock_offset(), Combinations.among(spans))
+        return self._encoders["traces"].encode(spans, self.clock.offset(), Combinations.among(spans))
 
     def _protocol_of(self, shape: int) -> str:
         fields = known(self.shapes, shape)
@@ -325,8 +327,3 @@ class Pipeline:
     def _server_ports(self, spans: Spans, rows: NDArray[np.int32]) -> NDArray[np.uint16]:
         table = self.connections.table
         return np.where(spans.kind == SERVER, table["local_port"][rows], table["remote_port"][rows])
-
-
-def clock_offset() -> int:
-    """Unix ns minus monotonic ns, now: read anew for each batch, so that it follows steps of the clock."""
-    return time.time_ns() - time.monotonic_ns()

@@ -27,7 +27,7 @@ from otel_ebpf.config import load
 from otel_ebpf.model import Flag
 from otel_ebpf.otlp import metrics as otlp_metrics
 from otel_ebpf.otlp.framing import Message
-from otel_ebpf.pipeline import ARRIVAL_NS, CONNECTION_SERVER, Pipeline, clock_offset
+from otel_ebpf.pipeline import ARRIVAL_NS, CONNECTION_SERVER, Pipeline
 from otel_ebpf.protocols import registry
 from tests.processes import program
 from tests.unit.exchanges import BTF, CONNECTION, Said, announcements, batch
@@ -128,7 +128,7 @@ def emitted(protocol: str) -> Emitted:
             bystander.kill()
     found.metrics += [
         ExportMetricsServiceRequest.FromString(message.data)
-        for message in otlp_metrics.encode(pipeline.durations.collect(clock_offset()))
+        for message in otlp_metrics.encode(pipeline.durations.collect(pipeline.clock.offset()))
     ]
     assert not pipeline.counts["excluded"] and not pipeline.engine.unknown_connections
     return found
