@@ -206,37 +206,6 @@ int sweep_ends(struct bpf_iter__bpf_map_elem *ctx)
 }
 
 /* Processes: user space forgets, or looks anew, who they are. */
-/* When user space was last woken for an exec. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, u64);
-} execs_told SEC(".maps");
-
-enum { EXECS_NS = 50000000 };
-/* User space wants to know a new program's runtime before its first request; but not to be woken by each of many. */
-static __always_inline u64 wakeup_for(u32 kind, u64 now)
-{
-	u32 zero = 0;
-	u64 *told = kind == PROCESS_EXEC ? bpf_map_lookup_elem(&execs_told, &zero) : 0;
-
-	if (!told || now - *told < EXECS_NS)
-		return wakeup(&processes, now >> 10);
-	*told = now;
-	return BPF_RB_FORCE_WAKEUP;
-}
-
-static __always_inline void tell_process(u32 kind)
-{
-	struct process_event e = { .t = bpf_ktime_get_ns(), .kind = kind };
-
-	e.tgid = bpf_get_current_pid_tgid() >> 32;
-	read_process_name(e.comm);
-	if (bpf_ringbuf_output(&processes, &e, sizeof(e), wakeup_for(kind, e.t)))
-		lose(LOSS_RING_FULL_PROCESS);
-}
-
 static __always_inline int on_exit(bool storage)
 {
 	u64 id = bpf_get_current_pid_tgid();

@@ -43,7 +43,15 @@ enum { BPF_RB_AVAIL_DATA = 0, BPF_RB_RING_SIZE = 1 };
 enum { AF_UNIX = 1, AF_INET = 2, AF_INET6 = 10 };
 enum { IPPROTO_TCP = 6, IPPROTO_UDP = 17 };
 enum { SOCK_STREAM = 1, SOCK_DGRAM = 2 };
-enum { TCP_ESTABLISHED = 1, TCP_SYN_SENT = 2, TCP_FIN_WAIT1 = 4, TCP_TIME_WAIT = 6, TCP_CLOSE = 7, TCP_CLOSE_WAIT = 8 };
+enum {
+	TCP_ESTABLISHED = 1,
+	TCP_SYN_SENT = 2,
+	TCP_FIN_WAIT1 = 4,
+	TCP_TIME_WAIT = 6,
+	TCP_CLOSE = 7,
+	TCP_CLOSE_WAIT = 8,
+	TCP_LISTEN = 10
+};
 enum { SEND_SHUTDOWN = 2, SHUTDOWN_BOTH = 3 };
 enum { MSG_PEEK = 2 };
 enum { PF_FORKNOEXEC = 0x40 }; /* forked, and has not called exec */

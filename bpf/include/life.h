@@ -1,6 +1,7 @@
 /* Births and ends of TCP connections and their sockets. */
 #pragma once
 
+#include "process.h"
 #include "stream.h"
 
 /* Is this the last that will be sent or received? close() shuts both directions down before the state changes; TCP_CLOSE
@@ -73,6 +74,10 @@ static __always_inline int on_state(struct sock *sk, int new, bool storage)
 
 	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP || is_elsewhere(sk))
 		return 0;
+	if (new == TCP_LISTEN) {
+		tell_process(PROCESS_LISTENS);
+		return 0;
+	}
 	if (new == TCP_SYN_SENT) { /* in connect(), so this thread is the one that wants the connection */
 		c = find_conn(sk, storage, true);
 		if (!c) {

@@ -43,7 +43,7 @@ struct exchange {
 	unsigned long long t_rsp;     /* first byte of the response */
 	unsigned long long t_rsp_end; /* last byte of the response */
 	unsigned long long cause;     /* client: span_id of the one request that the sending thread had open; else 0 */
-	unsigned long long after;     /* span_id of the exchange (a request in, or an own call) of which the thread received
+	unsigned long long after; /* span_id of the exchange (a request in, or an own call) of which the thread received
 				       * bytes last before it sent the request's (client) or response's (server) first byte.
 				       * A connection that was just opened: before its connect(). 0: none */
 	unsigned long long
@@ -98,7 +98,7 @@ enum connection_flags {
 	CONNECTION_TLS = 1 << 1,       /* TLS records were seen on the socket */
 	CONNECTION_MIDSTREAM = 1 << 2, /* existed before it was first seen */
 	CONNECTION_BORN = 1 << 3,      /* its connect() was seen */
-	CONNECTION_UNSEEN = 1 << 4,    /* server: at t_open it answered a request that had come before it was first seen */
+	CONNECTION_UNSEEN = 1 << 4, /* server: at t_open it answered a request that had come before it was first seen */
 };
 
 /* What is the same for all exchanges of one end of a connection. Sent before its first exchange, again when something
@@ -144,7 +144,7 @@ struct export_chunk {
 	unsigned char data[EXPORT_CHUNK];
 };
 
-enum process_event_kind { PROCESS_EXEC = 1, PROCESS_EXIT = 2 };
+enum process_event_kind { PROCESS_EXEC = 1, PROCESS_EXIT = 2, PROCESS_LISTENS = 3 };
 
 struct process_event {
 	unsigned long long t;
@@ -170,7 +170,7 @@ enum loss {
 	LOSS_NAME_FAULT,       /* such a name that could not be read */
 	LOSS_RING_FULL_LINEAGE,
 	LOSS_RING_FULL_SEGMENT,
-	LOSS_NO_ANCESTRY, /* a unit's parent that could not be remembered */
+	LOSS_NO_ANCESTRY,      /* a unit's parent that could not be remembered */
 	LOSS_RING_FULL_EXPORT, /* a part of what a process exports */
 	LOSS_KINDS,
 };

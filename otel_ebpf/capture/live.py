@@ -112,7 +112,8 @@ class LiveSource:
         self.received = dict.fromkeys(_SIZES, 0)
         """exchanges taken out of the rings, by size class"""
         self._loss_names = _labels(self.object.btf.enum("loss"), "LOSS_")
-        self._exec = self.object.btf.enum("process_event_kind")["PROCESS_EXEC"]
+        kinds = self.object.btf.enum("process_event_kind")
+        self._exec, self._listens = kinds["PROCESS_EXEC"], kinds["PROCESS_LISTENS"]
         self._stat_names = _labels(self.object.btf.enum("stat"), "STAT_")
         self.tls: TlsSource | None = None
         self.runtimes: Runtimes | None = None
@@ -205,8 +206,10 @@ class LiveSource:
         unanswered = self._expired_queries(now)
         if unanswered is not None:
             batches.append(unanswered)
-        announced, processes = self._connections.read(), self._processes.read()
-        self._follow_processes(announced, processes)
+        announced, told = self._connections.read(), self._processes.read()
+        listens = told["kind"] == self._listens
+        processes = told[~listens]
+        self._follow_processes(announced, processes, told["tgid"][listens])
         return Drain(
             batches,
             announced,
@@ -254,14 +257,18 @@ class LiveSource:
             key = np.array(port, np.uint32)
             self.object.maps["export_ports"].update(key, key)
 
-    def _follow_processes(self, announced: NDArray[np.void], processes: NDArray[np.void]) -> None:
-        """Runtimes of processes that are new here, or no more what they were."""
+    def _follow_processes(
+        self, announced: NDArray[np.void], processes: NDArray[np.void], listens: NDArray[np.uint32]
+    ) -> None:
+        """Runtimes of processes that are new here, or no more what they were; `listens`: that are about to serve."""
         if self.runtimes is None:
             return
         if len(processes):
             self.runtimes.gone(processes["tgid"].tolist())
             execs = processes["tgid"][processes["kind"] == self._exec]
             self.runtimes.meet(execs.tolist(), began=True)
+        if len(listens):
+            self.runtimes.meet(listens.tolist())
         if len(announced):
             self.runtimes.meet(np.unique(announced["tgid"]).tolist())
 
