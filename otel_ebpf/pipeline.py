@@ -1,7 +1,7 @@
 """From what the kernel handed over to export requests: the one place where the stages are put together.
 
     drain → connections, processes → engine (fields) → resource, endpoint → assembler (traces) → service graph
-          → metrics → sampler → sinks (live lines) and encoder → exporter
+          → metrics → samplers → sinks (live lines) and encoder → exporter
 
 One direction, whole batches; what is lost in a stage is counted by that stage and gathered here.
 """
@@ -48,6 +48,7 @@ from otel_ebpf.tracing.assemble import Assembler
 from otel_ebpf.tracing.bits import SERVER
 from otel_ebpf.tracing.completion import Completion as ForeignCompletion
 from otel_ebpf.tracing.sampling import Sampler
+from otel_ebpf.tracing.tail import Tail, local_roots
 from otel_ebpf.tracing.trust import Trust
 
 CONNECTION_SERVER, CONNECTION_UNSEEN = 1, 16
@@ -60,6 +61,8 @@ RENAMED_NS = 60 * 10**9
 """For so long after a process was found to be called otherwise, rows from before are called so, too."""
 ROWS = 8192
 """Rows that are handed on together: their columns fit the cache, and come from memory that was used before."""
+BATCHES = 64
+"""Batches of kept traces that are encoded together, where there are many small ones."""
 ENCODED: tuple[Signal, ...] = ("traces", "logs")
 
 
@@ -147,6 +150,7 @@ class Pipeline:
         )
         self.trust = Trust(config.traces.trust_incoming)
         self.sample = Sampler(config.sampling.sampler, config.sampling.ratio).sample
+        self.tail = self._make_tail(config)
         tables = (self.shapes, self.endpoints.table, self.resource_table)
         self.durations = DurationMetrics(
             *tables,
@@ -185,6 +189,7 @@ class Pipeline:
             self.completing.turn(now)
             self.graph.expire(now)
             self._show(Spans.empty(), self.clock.offset())
+            self._decide_tail()
             return
         self.connections.update(drain.connections, now)
         if drain.server_names is not None:
@@ -223,7 +228,8 @@ class Pipeline:
             decided.resource = self.resources.ids(decided.tgid, decided.start)
         self.stages.end("trace")
         self._graph(decided, drain.swept)
-        self.emit(decided, self.assembler.covered)
+        self.emit(decided, self.assembler.covered, self.assembler.mates)
+        self._decide_tail()
 
     def finish(self) -> None:
         """Decide and hand on everything that is still held."""
@@ -232,29 +238,53 @@ class Pipeline:
         self.stages.end("trace")
         self._graph(decided, time.monotonic_ns())
         self.graph.finish()
-        self.emit(decided, self.assembler.covered)
+        self.emit(decided, self.assembler.covered, self.assembler.mates)
+        self._decide_tail(everything=True)
+
+    def _make_tail(self, config: Config) -> Tail | None:
+        keys = config.sampling.tail
+        if not keys.enabled:
+            return None
+        return Tail(
+            self.shapes,
+            self.resource_table,
+            slowest=keys.slowest,
+            ratio=keys.ratio,
+            budget=keys.budget,
+            wait_ns=int(keys.wait * 1e9),
+            limit=keys.spans,
+        )
 
     def _graph(self, decided: Spans, now: int) -> None:
         if self._is_graphed:
             self.graph.record(decided, self.assembler.mates, now)
             self.stages.end("graph")
 
-    def emit(self, spans: Spans, covered: NDArray[np.bool_] | None = None) -> None:
-        """Count, sample, show and encode decided spans. covered: (n,) which of them are not exported."""
+    def emit(
+        self,
+        spans: Spans,
+        covered: NDArray[np.bool_] | None = None,
+        mates: NDArray[np.intp] | None = None,
+    ) -> None:
+        """Count, sample, show and encode decided spans. covered: (n,) which of them are not exported. mates: (n,) as of
+        `Assembler`, for sampling by the tail."""
         if not len(spans) and not self._sinks:  # these are told that nothing came
             return
+        roots = local_roots(spans, mates) if self.tail is not None and mates is not None else None
         for begin in range(0, len(spans) or 1, ROWS):
             part = slice(begin, begin + ROWS)
             hidden = None if covered is None or not covered[part].any() else covered[part]
-            self._emit(spans if len(spans) <= ROWS else spans.part(begin, begin + ROWS), hidden)
+            rows = spans if len(spans) <= ROWS else spans.part(begin, begin + ROWS)
+            self._emit(rows, hidden, None if roots is None else roots[part])
 
-    def _emit(self, spans: Spans, covered: NDArray[np.bool_] | None) -> None:
+    def _emit(self, spans: Spans, covered: NDArray[np.bool_] | None, roots: NDArray[np.bool_] | None = None) -> None:
         named = spans.shape >= 0
         if not named.all():
             self.counts["unrecognised"] += int(np.count_nonzero(spans.shape == -2))
             self.counts["without_payload"] += int(np.count_nonzero(spans.shape == -1))
             spans = spans.take(named)
             covered = None if covered is None else covered[named]
+            roots = None if roots is None else roots[named]
         offset = self.clock.offset()
         self.counts["spans"] += len(spans)
         found = Combinations.among(spans)
@@ -265,12 +295,33 @@ class Pipeline:
         self._show(spans, offset)
         if not self._exported or not len(spans):
             return
-        if covered is not None:
-            sampled &= ~covered
-        if not sampled.all():
-            spans, found = spans.take(sampled), found.take(sampled)
-        self.counts["exported"] += len(spans)
+        mine = sampled if covered is None else sampled & ~covered
+        if self.tail is not None and roots is not None:
+            now = time.monotonic_ns()
+            self.completing.keep(spans, now, mine)  # who asks has the trace, whatever is exported of it
+            self.tail.take(spans, found, roots, sampled, covered, now)
+            self.stages.end("sample")
+            return
+        if not mine.all():
+            spans, found = spans.take(mine), found.take(mine)
         self.completing.keep(spans, time.monotonic_ns())
+        self._export(spans, found, offset)
+
+    def _decide_tail(self, everything: bool = False) -> None:
+        """Export what sampling by the tail has kept by now."""
+        if self.tail is None:
+            return
+        kept = self.tail.decide(time.monotonic_ns(), everything)
+        self.stages.end("sample")
+        for begin in range(0, len(kept), BATCHES):
+            spans = Spans.concat(kept[begin : begin + BATCHES])
+            found = Combinations.among(spans)
+            if self.config.metrics.exemplars == "trace_based":
+                self.durations.exemplify(spans, found)
+            self._export(spans, found, self.clock.offset())
+
+    def _export(self, spans: Spans, found: Combinations, offset: int) -> None:
+        self.counts["exported"] += len(spans)
         for signal in self._exported:
             for message in self._encoders[signal].encode(spans, offset, found):
                 self._submit(signal, message)
@@ -287,7 +338,8 @@ class Pipeline:
         """(n,) the rows that may become exemplars; None: all (OTEL_METRICS_EXEMPLAR_FILTER)."""
         if self.config.metrics.exemplars == "always_on":
             return None
-        return sampled if self.config.metrics.exemplars == "trace_based" else np.zeros_like(sampled)
+        known = self.config.metrics.exemplars == "trace_based" and self.tail is None
+        return sampled if known else np.zeros_like(sampled)
 
     def _encode_again(self, spans: Spans) -> Iterable[Message]:
         return self._encoders["traces"].encode(spans, self.clock.offset(), Combinations.among(spans))

@@ -113,6 +113,22 @@ class Whole(Scalar[int]):
         return number
 
 
+class Number(Scalar[float]):
+    """A number within bounds, both included, in plain decimal."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = low, high
+        self.expected = f"a number from {low:g} to {high:g}"
+
+    def parse(self, text: str) -> float:
+        if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text, re.ASCII) or not self.low <= float(text) <= self.high:
+            raise ValueError
+        return float(text)
+
+    def show(self, value: float) -> str:
+        return f"{value:f}".rstrip("0").rstrip(".")
+
+
 class Duration(Scalar[float]):
     """A time, in seconds. A number needs its unit."""
 

@@ -15,6 +15,7 @@ from otel_ebpf.config.kinds import (
     KeyValues,
     Listing,
     NetworkNamespace,
+    Number,
     Pairs,
     Size,
     Text,
@@ -133,6 +134,28 @@ class Traces:
 
 
 @dataclass(frozen=True, slots=True)
+class TailKeys:
+    """Whole traces by what became of them, among those that the sampler keeps."""
+
+    enabled: bool = key(
+        Flag(),
+        False,
+        "keep traces with errors, the slowest of each route and a part of the rest; drop the others (docs/sampling.md)",
+    )
+    slowest: float = key(Number(0, 50), 1.0, "how many percent of each route's traces are kept for being slow")
+    ratio: float = key(
+        Number(0, 1), 0.1, "the part of all others that is kept, by the trace id, as traceidratio does on every host"
+    )
+    budget: int = key(
+        Whole(0, 1 << 30), 0, "the most spans per second, 0: no limit; errors first, then the slowest, then the rest"
+    )
+    wait: float = key(
+        Duration(least=0.1, most=60), 10.0, "how long a trace is held at most; it is decided 1s after its local root"
+    )
+    spans: int = key(Whole(1000, 1 << 24), 50_000, "the most at a time; the oldest are decided early, and counted")
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """Which traces are exported; metrics count all requests."""
 
@@ -148,6 +171,7 @@ class Sampling:
         "for traceidratio and parentbased_traceidratio: the part of traces from 0 to 1; default 1",
         env="OTEL_TRACES_SAMPLER_ARG",
     )
+    tail: TailKeys = group(TailKeys)
 
     @property
     def ratio(self) -> float:

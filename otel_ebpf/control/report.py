@@ -11,6 +11,7 @@ from otel_ebpf.control.tables import Sink
 from otel_ebpf.otlp.exporter import Exporter
 from otel_ebpf.pipeline import Pipeline
 from otel_ebpf.runtimes.watch import Runtimes
+from otel_ebpf.tracing.tail import Tail
 
 
 def report(source: LiveSource, pipeline: Pipeline, exporter: Exporter, sinks: Sequence[Sink] = ()) -> Statistics:
@@ -60,6 +61,22 @@ def _add_runtimes(found: Statistics, runtimes: Runtimes) -> None:
     found.add("otel_ebpf.losses", runtimes.dropped, "runtimes", "too_many_processes")
 
 
+def _add_tail(found: Statistics, tail: Tail) -> None:
+    for (outcome, reason), count in dict(tail.traces).items():
+        found.add("otel_ebpf.sampling.traces", count, outcome, reason)
+    for (outcome, reason), count in dict(tail.spans).items():
+        found.add("otel_ebpf.sampling.spans", count, outcome, reason)
+    found.add("otel_ebpf.sampling.held", tail.held)
+    for reason, count in (
+        ("held_too_many", tail.hurried),
+        ("local_root_missing", tail.rootless),
+        ("late_error", tail.late_errors),
+        ("decision_forgotten", tail.decisions.forgotten),
+        ("too_many_routes", tail.slowest.unjudged),
+    ):
+        found.add("otel_ebpf.losses", count, "sampling", reason)
+
+
 def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:
     engine, traced, counts = pipeline.engine, pipeline.assembler.counters, pipeline.counts
     for protocol, count in dict(pipeline.spans_by_protocol).items():
@@ -85,6 +102,8 @@ def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:
         ("rungs_disagreed", traced.conflicts),
     ):
         found.add("otel_ebpf.losses", count, "tracing", reason)
+    if pipeline.tail is not None:
+        _add_tail(found, pipeline.tail)
     graph, peers = pipeline.graph, pipeline.peers
     for where, reason, count in (
         ("metrics", "too_many_series", pipeline.durations.overflowed),

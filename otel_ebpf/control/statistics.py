@@ -135,6 +135,23 @@ INSTRUMENTS = {
         Instrument("otel_ebpf.queue.length", "updowncounter", "{item}", "Items that wait for export", (_SIGNAL,)),
         Instrument("otel_ebpf.connections", "updowncounter", "{connection}", "Connection ends that the agent knows"),
         Instrument("otel_ebpf.held", "updowncounter", "{span}", "Spans that wait until their parent is known"),
+        Instrument(
+            "otel_ebpf.sampling.traces",
+            "counter",
+            "{trace}",
+            "Traces that sampling by the tail decided on, by what became of them and why",
+            (_OUTCOME, _REASON),
+        ),
+        Instrument(
+            "otel_ebpf.sampling.spans",
+            "counter",
+            "{span}",
+            "Spans of such traces, those included that came after their trace was decided",
+            (_OUTCOME, _REASON),
+        ),
+        Instrument(
+            "otel_ebpf.sampling.held", "updowncounter", "{span}", "Spans that wait until it is decided on their trace"
+        ),
         Instrument("otel_ebpf.graph.edges", "updowncounter", "{edge}", "Edges of the service graph"),
         Instrument(
             "otel_ebpf.graph.waiting",

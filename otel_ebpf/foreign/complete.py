@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from otel_ebpf.foreign.spans import Reader
 from otel_ebpf.foreign.streams import Export
@@ -81,10 +82,13 @@ class Completing:
             raise Busy("not completed in time")
         return asked.answer
 
-    def keep(self, spans: Spans, now: int) -> None:
-        """Spans that are being exported."""
-        rows = (spans.remote_link != NO_LINK).nonzero()[0]
-        if not self.enabled or not len(rows):
+    def keep(self, spans: Spans, now: int, mine: NDArray[np.bool_] | None = None) -> None:
+        """Spans that are being exported, or may be. mine: (n,) those of them that this is true of; None: all."""
+        if not self.enabled:
+            return
+        others = spans.remote_link != NO_LINK
+        rows = (others if mine is None else others & mine).nonzero()[0]
+        if not len(rows):
             return
         for message in self._encode(spans.take(rows)):
             self._ours.append((now, bytes(message.data)))

@@ -50,6 +50,15 @@ class _Series:
     start: int
 
 
+def _cells(spans: Spans, found: Combinations) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
+    """(n,) durations in ns, and (n,) combination and bucket as one number."""
+    duration = np.maximum(spans.end, spans.start) - spans.start
+    # bucket i holds bound[i-1] < duration <= bound[i] (metrics.proto, HistogramDataPoint.explicit_bounds)
+    cell = found.of * _BUCKETS
+    cell += np.searchsorted(_BOUNDS_NS, duration, side="left")
+    return duration, cell
+
+
 class DurationMetrics:
     """Histograms of span durations.
 
@@ -113,10 +122,7 @@ class DurationMetrics:
         held = series != _NOWHERE
         if not held.any():
             return
-        duration = np.maximum(spans.end, spans.start) - spans.start
-        # bucket i holds bound[i-1] < duration <= bound[i] (metrics.proto, HistogramDataPoint.explicit_bounds)
-        cell = found.of * _BUCKETS
-        cell += np.searchsorted(_BOUNDS_NS, duration, side="left")
+        duration, cell = _cells(spans, found)
         n = len(found)
         rows = series[held]
         counts = np.bincount(cell, minlength=n * _BUCKETS).reshape(n, _BUCKETS)[held]
@@ -132,6 +138,12 @@ class DurationMetrics:
         if sampled is None:
             sampled = (spans.trace[:, 0] | spans.trace[:, 1]) != 0
         self._keep_exemplars(spans, sampled, duration, cell, series)
+
+    def exemplify(self, spans: Spans, found: Combinations) -> None:
+        """Take exemplars from spans that were recorded before, and of which it is known only now that they are kept."""
+        if len(spans):
+            duration, cell = _cells(spans, found)
+            self._keep_exemplars(spans, np.ones(len(spans), np.bool_), duration, cell, self._resolve(found))
 
     def _keep_exemplars(
         self,

@@ -14,6 +14,7 @@ _PAIR = np.uint64(0xE7037ED1A0B428DB)
 _SEQ = np.uint64(0xA0761D6478BD642F)
 _PROCESS = np.uint64(0xD6E8FEB86659FD93)
 _UNIT = np.uint64(0x9E3779B97F4A7C15)
+_TRACE = np.uint64(0xBF58476D1CE4E5B9)
 
 
 def place(pair: NDArray[np.uint64], seq: NDArray[np.uint32], ordinal: NDArray[np.integer]) -> NDArray[np.uint64]:
@@ -38,6 +39,12 @@ def unit_keys(tgid: NDArray[np.uint32], unit: NDArray[np.uint64] | NDArray[np.ui
     """(n,) one number for a thread, or a unit of execution, of a process; 0 where there was none."""
     numbers = unit.astype(np.uint64)
     keys: NDArray[np.uint64] = np.where(numbers == 0, np.uint64(0), numbers * _UNIT + tgid * _PROCESS)
+    return keys
+
+
+def trace_keys(trace: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """(n,) an even number for each of (n, 2) trace ids."""
+    keys: NDArray[np.uint64] = (trace[:, 0] * _TRACE + trace[:, 1] * _UNIT) & ~np.uint64(1)
     return keys
 
 
