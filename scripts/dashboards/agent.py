@@ -147,6 +147,33 @@ _WORK = Row(
         ),
     ],
 )
+_SAMPLING = Row(
+    "Keep-tail sampling",
+    [
+        series(
+            "Traces, by what became of them and why",
+            "cps",
+            line(
+                rate("otel_ebpf_sampling_traces_total", HOST, by="otel_ebpf_outcome, otel_ebpf_reason"),
+                "{{otel_ebpf_outcome}}: {{otel_ebpf_reason}}",
+            ),
+            description="Empty unless sampling.tail.enabled. docs/sampling.md has the reasons.",
+        ),
+        series(
+            "Their spans, and spans that came later",
+            "cps",
+            line(
+                rate("otel_ebpf_sampling_spans_total", HOST, by="otel_ebpf_outcome, otel_ebpf_reason"),
+                "{{otel_ebpf_outcome}}: {{otel_ebpf_reason}}",
+            ),
+        ),
+        series(
+            "Spans that wait until it is decided on their trace",
+            "short",
+            line(_now("otel_ebpf_sampling_held", "host_name"), "{{host_name}}"),
+        ),
+    ],
+)
 _COST = Row(
     "Cost",
     [
@@ -225,5 +252,5 @@ DASHBOARD = dashboard(
     "otel-ebpf itself",
     "What the agent lost and could not read, and what it costs: its own metrics.",
     [variable("host", "Host", "otel_ebpf_connections", "host_name")],
-    [_GLANCE, _LOSSES, _WORK, _COST, _GATEWAY],
+    [_GLANCE, _LOSSES, _WORK, _SAMPLING, _COST, _GATEWAY],
 )
