@@ -1,6 +1,6 @@
 """`make bench`: all benchmarks, one table, bench/results.json.
 
-    python -m bench.run [--quick] [--only kernel,userspace,loads,footprint,viewer,page,minutes,infer]
+    python -m bench.run [--quick] [--only kernel,userspace,tail,loads,footprint,viewer,page,minutes,infer]
 
 Needs root, and a machine that does little else: spreads are printed beside the medians.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from bench.table import Row, markdown
 from otel_ebpf.errors import OtelEbpfError
 
-PARTS = ("kernel", "userspace", "loads", "footprint", "viewer", "page", "minutes", "infer")
+PARTS = ("kernel", "userspace", "tail", "loads", "footprint", "viewer", "page", "minutes", "infer")
 RESULTS = Path(__file__).with_name("results.json")
 
 

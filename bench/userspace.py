@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -29,13 +29,16 @@ LABELS = {"few": "100 URLs", "uniq": "all different, 2 routes", "wild": "all dif
 
 
 class Offline:
-    """The agent's stages without kernel and network. size: bytes of OTLP that came out."""
+    """The agent's stages without kernel and network. keys: more of the configuration, as `load` takes flags.
 
-    def __init__(self, connection: np.dtype[np.void]) -> None:
+    size: bytes of OTLP that came out.
+    """
+
+    def __init__(self, connection: np.dtype[np.void], keys: Mapping[str, tuple[str, str]] | None = None) -> None:
         # An endpoint makes the stages encode; nothing is ever sent there.
         flags = {"otlp.endpoint": ("http://127.0.0.1:4318", "benchmark"), "signals": ("traces,metrics", "benchmark")}
         self.size = 0
-        self.stages = Pipeline(load(flags=flags), connection, self._take)
+        self.stages = Pipeline(load(flags={**flags, **(keys or {})}), connection, self._take)
 
     def _take(self, _signal: str, message: Message) -> None:
         self.size += len(message.data)

@@ -34,7 +34,7 @@ from otel_ebpf.tracing.tail.slowest import Slowest
 
 GRACE_NS = 10**9
 """After the local root: rows of one trace are released by tracing in one turn, or in the next ones."""
-FAILED, SLOW, CHOSEN = np.uint8(1), np.uint8(2), np.uint8(4)
+FAILED, SLOW, CHOSEN, ROOTED = np.uint8(1), np.uint8(2), np.uint8(4), np.uint8(8)
 _ORDER = (("error", FAILED, 0.0), ("slow", SLOW, 0.25), ("ratio", CHOSEN, 0.5))
 """Why traces are kept: the reason, the evidence, and the part of the budget's bucket that is left to those before."""
 _NO_MATE = -1
@@ -110,13 +110,13 @@ class Tail:
         if (past != OPEN).any():
             self._follow(spans, rows, which, past, mine, failed, now)
         root = roots[rows]
-        evidence, entered = np.zeros(len(key), np.uint8), np.zeros(len(key), np.bool_)
+        evidence = np.zeros(len(key), np.uint8)
         evidence[which[failed]] |= FAILED
         evidence[which[self._chosen(spans)[rows]]] |= CHOSEN
         at = root.nonzero()[0]
-        entered[which[at]] = True
+        evidence[which[at]] |= ROOTED
         evidence[which[at[self.slowest.judge(spans, found, rows[at], now)]]] |= SLOW
-        news = News(key, evidence, np.bincount(which[mine], minlength=len(key)), entered)
+        news = News(key, evidence, np.bincount(which[mine], minlength=len(key)), (evidence & ROOTED) != 0)
         new = past == OPEN
         if not new.any():
             return
@@ -141,7 +141,7 @@ class Tail:
         verdict[due] = DROPPED
         left = due.nonzero()[0]
         left = left[np.argsort(traces.first[left], kind="stable")]
-        self.rootless += int(np.count_nonzero(traces.due[left] == traces.first[left] + self._wait))
+        self.rootless += int(np.count_nonzero((traces.evidence[left] & ROOTED) == 0))
         for reason, bit, reserve in _ORDER:
             has = (traces.evidence[left] & bit) != 0
             some, left = left[has], left[~has]
