@@ -126,7 +126,7 @@ class Number(Scalar[float]):
         return float(text)
 
     def show(self, value: float) -> str:
-        return f"{value:f}".rstrip("0").rstrip(".")
+        return f"{value:.12f}".rstrip("0").rstrip(".")
 
 
 class Duration(Scalar[float]):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from otel_ebpf.config import Config, Match, ServiceRule, fits, load
 from otel_ebpf.config.keys import Records, walk
-from otel_ebpf.config.kinds import Duration, KeyValues, Kind, Listing, Size, Url, Whole
+from otel_ebpf.config.kinds import Duration, KeyValues, Kind, Listing, Number, Size, Url, Whole
 from otel_ebpf.config.load import keys
 from otel_ebpf.config.reference import as_json, as_yaml, markdown
 from otel_ebpf.errors import ConfigError
@@ -33,6 +33,14 @@ def refused(path: Path | None = None, env: dict[str, str] | None = None, **flags
     message = str(error.value)
     assert "\n" not in message
     return message
+
+
+def test_the_tail_is_configured_like_everything_else(tmp_path: Path) -> None:
+    path = written(tmp_path, "sampling:\n  tail: {enabled: true, slowest: 0.5, wait: 3s}\n")
+    env = {"OTEL_EBPF_SAMPLING_TAIL_RATIO": ".05"}
+    tail = load(path, env, {"sampling.tail.budget": ("500", "--set")}).sampling.tail
+    assert (tail.enabled, tail.slowest, tail.ratio, tail.budget, tail.wait) == (True, 0.5, 0.05, 500, 3.0)
+    assert not load().sampling.tail.enabled
 
 
 def test_nothing_given_means_the_defaults() -> None:
@@ -76,6 +84,13 @@ def test_loading_is_pure(tmp_path: Path) -> None:
         ('otlp: {headers: {a: "x\\r\\nHost: y"}}\n', "otlp.headers: *** is not a mapping, or text like 'name=value,"),
         ("otlp: {headers: {a b: x}}\n", "otlp.headers: *** is not a mapping, or text like 'name=value,"),
         ("kernel: {rings: {small: 3MiB}}\n", "kernel.rings.small: '3MiB' is not a power of two in bytes from 4KiB"),
+        ("sampling: {tail: {ratio: 1.5}}\n", "sampling.tail.ratio: '1.5' is not a number from 0 to 1 (file F:1)"),
+        ("sampling: {tail: {slowest: 1e1}}\n", "sampling.tail.slowest: '1e1' is not a number from 0 to 50 (file F:1)"),
+        (
+            "sampling: {tail: on}\n",
+            "sampling.tail: 'on' is not a mapping of enabled, slowest, ratio, budget,",
+        ),
+        ("sampling: {tail: {errors: 1}}\n", "sampling.tail.errors: unknown key, given '1'; did you mean"),
         ("filter: {exclude: [{prot: 80}]}\n", "filter.exclude[0].prot: unknown key; did you mean 'port'? (file F:1)"),
         ("filter: {exclude: [{port: http}]}\n", "filter.exclude[0].port: 'http' is not ports from 0 to 65535"),
         ("filter: {exclude: [{}]}\n", "filter.exclude[0]: one of executable, container, service, port is needed"),
@@ -279,6 +294,11 @@ def test_durations_survive_being_shown(milliseconds: int) -> None:
     assert Duration().parse(Duration().show(milliseconds / 1000)) == pytest.approx(milliseconds / 1000)
 
 
+@given(st.integers(0, 50 * 10**6))
+def test_numbers_survive_being_shown(millionths: int) -> None:
+    assert Number(0, 50).parse(Number(0, 50).show(millionths / 1e6)) == pytest.approx(millionths / 1e6)
+
+
 @given(st.integers(0, 1 << 34))
 def test_sizes_survive_being_shown(size: int) -> None:
     assert Size().parse(Size().show(size)) == size
@@ -286,7 +306,7 @@ def test_sizes_survive_being_shown(size: int) -> None:
 
 @given(st.text(max_size=40))
 def test_no_text_gets_past_a_kind_but_by_being_read_or_refused(text: str) -> None:
-    kinds: list[Kind[Any]] = [Duration(), Size(), Whole(0, 9), Url(), KeyValues(), Listing(Url())]
+    kinds: list[Kind[Any]] = [Duration(), Size(), Whole(0, 9), Number(0, 9), Url(), KeyValues(), Listing(Url())]
     for kind in (*kinds, *(k.kind for k in walk(Config))):
         try:
             kind.read(text)

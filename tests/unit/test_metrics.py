@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
+from otel_ebpf.combinations import Combinations
 from otel_ebpf.metrics import DurationMetrics, HistogramPoint, Temporality
 from otel_ebpf.metrics.instruments import ALL_BOUNDS, DB_BOUNDS, HTTP_BOUNDS, instrument
 from otel_ebpf.model import Attributes, Endpoint, Kind, Resource
@@ -247,6 +248,17 @@ def test_exemplars_are_sampled_spans_of_different_buckets_slowest_first() -> Non
     assert point.exemplars[0].trace_id == np.array([12, 9], np.uint64).tobytes()
     assert point.exemplars[0].time == 7_500_000_000 + OFFSET
     assert [p.exemplars for p in points_of(metrics).values()] == [()]
+
+
+def test_exemplars_can_be_told_later_and_count_nothing() -> None:
+    metrics = metrics_of(tables_of())
+    batch = spans_of([Row(end=10**9, span_id=7, trace=(1, 1)), Row(end=2 * 10**9, span_id=8, trace=(1, 2))])
+    metrics.record(batch, np.zeros(2, np.bool_))
+    kept = batch.take(np.array([1]))
+    metrics.exemplify(kept, Combinations.among(kept))
+    (point,) = points_of(metrics).values()
+    assert point.count == 2
+    assert [e.span_id for e in point.exemplars] == [np.uint64(8).tobytes()]
 
 
 def test_without_a_mask_exemplars_are_spans_that_have_a_trace() -> None:

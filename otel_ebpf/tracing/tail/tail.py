@@ -38,6 +38,7 @@ FAILED, SLOW, CHOSEN, ROOTED = np.uint8(1), np.uint8(2), np.uint8(4), np.uint8(8
 _ORDER = (("error", FAILED, 0.0), ("slow", SLOW, 0.25), ("ratio", CHOSEN, 0.5))
 """Why traces are kept: the reason, the evidence, and the part of the budget's bucket that is left to those before."""
 _NO_MATE = -1
+_REMEMBERED = 1 << 16
 
 
 class Tail:
@@ -76,6 +77,8 @@ class Tail:
         self.decisions = decisions or Decisions()
         self.slowest = Slowest(slowest, shapes, resources)
         self._shapes = shapes
+        self._fails: dict[int, bool] = {}
+        """By side of a `Combinations`: ids are never used again"""
         self._chosen = Sampler("traceidratio", ratio).sample
         self._budget = Budget(budget)
         self._wait, self._grace, self._limit = wait_ns, min(GRACE_NS, wait_ns), limit
@@ -162,14 +165,17 @@ class Tail:
 
     def _failing(self, found: Combinations) -> NDArray[np.bool_]:
         """(k,) whether spans of that combination have the status ERROR."""
-        return np.array([self._fails(side) for side in found.side], np.bool_)
-
-    def _fails(self, side: int) -> bool:
-        try:
-            shape = self._shapes[side >> 1]
-        except KeyError:  # forgotten meanwhile
-            return False
-        return (shape.client if side & 1 else shape.server).error
+        known = self._fails
+        if len(known) > _REMEMBERED:
+            known.clear()
+        for side in set(found.side).difference(known):
+            try:
+                shape = self._shapes[side >> 1]
+            except KeyError:  # forgotten meanwhile
+                known[side] = False
+            else:
+                known[side] = (shape.client if side & 1 else shape.server).error
+        return np.array([known[side] for side in found.side], np.bool_)
 
     def _follow(
         self,
