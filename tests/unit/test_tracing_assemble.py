@@ -257,13 +257,38 @@ def test_unless_the_workers_of_the_process_are_seen_to_leave_nothing_after_a_res
         rows.append(host.call(worker, 4000 + 12, 4000 + 18))
     rows += [host.request(server, 5000, 5030, writer=worker)]
     rows += [queued := host.request(server, 5010, 5060, writer=worker), call := host.call(worker, 5035, 5040)]
+    assert observed(rows).parent(call) == (0 if leftover else queued["span_id"])
+
+
+@pytest.mark.parametrize("calls_first", [False, True])
+def test_what_a_thread_puts_aside_is_blamed_only_if_its_process_calls_before_it_does_so(
+    host: Host, calls_first: bool
+) -> None:
+    """A worker reads the next request of its connection, puts it into the queue, and takes an older one out."""
+    server = host.process()
+    worker, other = server.thread(1), server.thread(2)
+    rows = []
+    for n in range(240):
+        rows.append(own := host.request(worker, 20 * n, 20 * n + 10))
+        rows.append(host.call(worker, 20 * n + 2, 20 * n + 8, cause=own))
+    if calls_first:
+        rows.append(passed_on := host.request(worker, 4000 + 11, 4000 + 19, writer=other))
+        rows.append(host.call(worker, 4000 + 12, 4000 + 14, cause=passed_on))
+    rows.append(queued := host.request(other, 5000, 5060, writer=worker))
+    rows.append(aside := host.request(worker, 5020, 5090, writer=other))
+    rows.append(call := host.call(worker, 5035, 5040, cause=aside))
+    assert observed(rows).parent(call) == (0 if calls_first else queued["span_id"])
+
+
+def observed(rows: list[Row]) -> Decided:
+    """The rows, as they end, and sweeps that see no open request."""
     assembler = seeded()
     batches = []
     for now in range(0, 9000, 100):
         assembler.hear(None, (np.zeros(0, np.uint32), None), now * MS)
         due = [row for row in rows if now - 100 <= row["end"] // MS < now]
         batches.append(assembler.feed(spans(due) if due else Spans.empty(), now * MS))
-    assert Decided(batches).parent(call) == (0 if leftover else queued["span_id"])
+    return Decided(batches)
 
 
 @pytest.mark.parametrize("flag", [Flag.EPOLL, Flag.DISTURBED])

@@ -6,9 +6,14 @@ without that gate 57-96 % wrong on virtual threads and tokio, with it 100/0/0 (r
 and executor hand-offs of every runtime tried.
 
 The call belongs to the response that the thread wrote next. If the thread had read that request itself, the kernel
-must have seen the same (`cause`). If another thread had read it (hand-off), the request must have arrived after the
-thread's previous response was done: otherwise the call may be what was left to do after that one, unless the process
-has shown that its workers leave nothing (`leftovers`): then that is its confidence.
+must have seen the same (`cause`). If another thread had read it (hand-off), two more things must be ruled out:
+
+- the request arrived before the thread's previous response was done (it waited in a queue): the call may be what was
+  left to do after that one, unless the process has shown that its workers leave nothing;
+- the thread had read yet another request and put it aside (into the queue): the call may have been made for that one,
+  unless the process has shown that its threads answer what they have called for.
+
+What a process has shown (`habits`) is the confidence then.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from otel_ebpf.tracing.bits import AWAKE
 from otel_ebpf.tracing.keys import groups
 from otel_ebpf.tracing.processes import MIGRATES, SERVES
 from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, Rung, inside
-from otel_ebpf.tracing.rungs.leftovers import Leftovers
+from otel_ebpf.tracing.rungs.habits import Habit
 
 _THREADS = 1 << 16
 _TIME_BITS = np.uint64(44)
@@ -36,10 +41,14 @@ class ThreadResponse(Rung):
     def __init__(self) -> None:
         self._threads = np.zeros(0, np.uint64)
         self._last_end = np.zeros(0, np.uint64)
-        self._leftovers = Leftovers()
+        self._leave = Habit()
+        """calls after a response"""
+        self._call_first = Habit()
+        """calls for a request that is put aside then"""
 
     def forget(self, tgid: NDArray[np.uint32]) -> None:
-        self._leftovers.forget(tgid)
+        self._leave.forget(tgid)
+        self._call_first.forget(tgid)
 
     def propose(self, calls: Calls, requests: Requests) -> Proposal:
         said = Proposal.silent(len(calls))
@@ -47,13 +56,24 @@ class ThreadResponse(Rung):
         named = calls.cause[gated] != 0
         # Without a cause only a process that receives requests at all can have had one handed over to this thread.
         serving = calls.of_process(SERVES)[gated]
-        said.open[gated] = np.where(named, calls.named[gated] == NONE, serving)
+        said.open[gated] = np.where(named, ~_answered_itself(calls, gated, requests), serving)
         # Nothing older can come for it: what such a call of a worker was for, it had answered before.
-        given_up = gated[serving & ~named & ~calls.waiting[gated]]
+        given_up = gated[serving & ~calls.waiting[gated]]
         answered = ((requests.writer != 0) & requests.fresh).nonzero()[0]
-        if not len(answered):
-            self._learn_calls(calls, given_up)
-            return said
+        if len(answered):
+            given_up = given_up[~np.isin(given_up, self._written_next(said, calls, gated, requests, answered))]
+        self._learn_calls(calls, given_up)
+        return said
+
+    def _written_next(
+        self,
+        said: Proposal,
+        calls: Calls,
+        gated: NDArray[np.intp],
+        requests: Requests,
+        answered: NDArray[np.intp],
+    ) -> NDArray[np.intp]:
+        """Proposes to calls the request whose response their thread wrote next; returns those of which it is known."""
         writers, thread = groups(requests.writer[answered])
         ends = requests.end[answered]
         origin = ends.min()
@@ -62,8 +82,8 @@ class ThreadResponse(Rung):
         order = np.argsort(keys)
         keys, thread, written = keys[order], thread[order], answered[order]
         previous = self._previous(writers, thread, requests.end[written])
-        waited = (previous != 0) & (requests.start[written] >= previous) & (requests.reader[written] != writers[thread])
-        self._leftovers.idle(requests.tgid[written[waited]])
+        waited = (previous != 0) & (requests.start[written] >= previous)
+        self._leave.chance(requests.tgid[written[waited]])
 
         at = np.searchsorted(writers, calls.thread[gated])
         own = np.minimum(at, len(writers) - 1)
@@ -74,33 +94,41 @@ class ThreadResponse(Rung):
         following = np.minimum(following, len(keys) - 1)
         next_found = (writers[own] == calls.thread[gated]) & (thread[following] == own) & (keys[following] >= wanted)
 
-        request = written[following]
-        start, before = calls.start[gated], previous[following]
+        request, before = written[following], previous[following]
+        start, tgid = calls.start[gated], calls.tgid[gated]
+        named = calls.cause[gated] != 0
+        same_cause = calls.cause[gated] == requests.span_id[request]
+        # Made before the request came: for the one that the thread had read and put aside, or left from the one before.
+        earlier = next_found & (start < requests.start[request])
+        self._call_first.taken(tgid[earlier & named & ~same_cause])
+        self._leave.taken(tgid[earlier & ~named & (before != 0) & (before <= start)])
+
         fits = next_found & requests.single[request] & inside(start, calls.end[gated], requests, request)
         # No other response was being written meanwhile.
         fits &= (before <= start) & (before <= requests.first_byte[request])
         read_itself = requests.reader[request] == calls.thread[gated]
-        same_cause = calls.cause[gated] == requests.span_id[request]
-        before_it = next_found & ~named & (before != 0) & (before <= start) & (start < requests.start[request])
-        self._leftovers.called(calls.tgid[gated[before_it]])
-        self._learn_calls(calls, given_up[~np.isin(given_up, gated[next_found])])
+        self._call_first.chance(tgid[fits & read_itself & same_cause])
         queued = requests.start[request] < before
-        sure = self._leftovers.confidence(calls.tgid[gated])
-        handed_over = ~named & (~queued | (sure > 0))
-        fits &= np.where(read_itself, same_cause, handed_over)
+        sure = np.where(queued, self._leave.never(tgid), np.float32(1))
+        sure = np.where(named, np.minimum(sure, self._call_first.never(tgid)), sure)
+        sure = np.where(read_itself, same_cause.astype(np.float32), sure)
+        fits &= sure > 0
         said.request[gated] = np.where(fits, request, NONE)
-        by_habit = fits & queued & ~read_itself
-        said.confidence[gated[by_habit]] = sure[by_habit]
+        said.confidence[gated[fits]] = sure[fits]
         said.open[gated[next_found]] = False
-        return said
+        found: NDArray[np.intp] = gated[next_found]
+        return found
 
     def _learn_calls(self, calls: Calls, given_up: NDArray[np.intp]) -> None:
-        """Of calls that no request explains, those of threads that had written a response before."""
+        """Of calls that no request explains: for what the thread had put aside, or left from what it had answered."""
+        named = calls.cause[given_up] != 0
+        self._call_first.taken(calls.tgid[given_up[named]])
+        given_up = given_up[~named]
         if not len(given_up) or not len(self._threads):
             return
         at = np.minimum(np.searchsorted(self._threads, calls.thread[given_up]), len(self._threads) - 1)
         worker = (self._threads[at] == calls.thread[given_up]) & (self._last_end[at] <= calls.start[given_up])
-        self._leftovers.called(calls.tgid[given_up[worker]])
+        self._leave.taken(calls.tgid[given_up[worker]])
 
     def _previous(
         self, writers: NDArray[np.uint64], thread: NDArray[np.intp], end: NDArray[np.uint64]
@@ -131,6 +159,14 @@ class ThreadResponse(Rung):
             threads, last_end = threads[recent], last_end[recent]
         order = np.argsort(threads)
         self._threads, self._last_end = threads[order], last_end[order]
+
+
+def _answered_itself(calls: Calls, rows: NDArray[np.intp], requests: Requests) -> NDArray[np.bool_]:
+    """(n,) whether the request that the thread of a call had read is known, and was answered by that thread."""
+    known = calls.named[rows] != NONE
+    itself = np.zeros(len(rows), np.bool_)
+    itself[known] = requests.writer[calls.named[rows[known]]] == calls.thread[rows[known]]
+    return itself
 
 
 def slept(calls: Calls) -> NDArray[np.bool_]:
