@@ -69,12 +69,13 @@ def _add_tail(found: Statistics, tail: Tail) -> None:
     found.add("otel_ebpf.sampling.held", tail.held)
     for reason, count in (
         ("held_too_many", tail.hurried),
-        ("local_root_missing", tail.rootless),
         ("late_error", tail.late_errors),
         ("decision_forgotten", tail.decisions.forgotten),
         ("too_many_routes", tail.slowest.unjudged),
     ):
         found.add("otel_ebpf.losses", count, "sampling", reason)
+    if tail.rootless:
+        found.notes.append(f"{tail.rootless} traces were sampled without the request by which they came to this host")
 
 
 def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:

@@ -153,6 +153,18 @@ def test_each_checkout_is_one_tree_without_doubles(stores: Stores, parts: tuple[
     assert {span.resource.get("service.namespace") for span in spans if span.service == "checkout"} == {"shop"}
 
 
+def test_traces_that_sampling_by_the_tail_keeps_are_as_whole(stores: Stores) -> None:
+    """What the SDK tells of is not held: that it comes by another way does not keep the rest waiting."""
+    keep = ("--set", "sampling.tail.enabled=true", "--set", "sampling.tail.ratio=1", "--set", "sampling.tail.wait=1m")
+    with collector() as to, checkout(stores, to, ["server", "redis"], *keep) as shop:
+        for number in range(REQUESTS):
+            ask(shop.port, number)
+        spans = waited(to, lambda s: all(sum(map(len, trees(s, n))) >= len(whole()) for n in range(REQUESTS)))
+    for number in range(REQUESTS):
+        (tree,) = trees(spans, number)
+        assert [line for line in tree if line != CALLER] == whole(), number
+
+
 def test_without_an_sdk_it_is_all_ours(stores: Stores) -> None:
     expected = sorted([CALLER, *whole("shop", f" < {CALLER}")])
     with collector() as to, checkout(stores, to, []) as shop:

@@ -128,8 +128,8 @@ def test_the_slowest_of_a_route_is_kept(sink: Sink) -> None:
 
 
 def test_over_the_budget_whole_traces_are_dropped_and_errors_are_kept_first(sink: Sink) -> None:
-    paths = [f"/fail/{n}" if n % 10 == 7 else f"/fine/{n}" for n in range(200)]
-    with two_services() as ports, running_agent(sink.endpoint, *tail(ports, ratio=1, budget=40)) as agent:
+    paths = [f"/fail/{n}" if n % 50 == 7 else f"/fine/{n}" for n in range(200)]
+    with two_services() as ports, running_agent(sink.endpoint, *tail(ports, ratio=1, budget=10)) as agent:
         ask(ports[0], paths)
         traces = settled(agent, len(paths))
     found = by_path(sink.spans())

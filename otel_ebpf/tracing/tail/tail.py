@@ -74,7 +74,7 @@ class Tail:
         """Traces that were decided without their local root"""
         self.late_errors = 0
         """Rows that failed and came after their trace had been dropped"""
-        self.decisions = decisions or Decisions()
+        self.decisions = decisions if decisions is not None else Decisions()
         self.slowest = Slowest(slowest, shapes, resources)
         self._shapes = shapes
         self._fails: dict[int, bool] = {}
