@@ -36,7 +36,7 @@ struct unit_at {
 /* The layout of one process. Owner: the process. */
 struct runtime {
 	u32 kind; /* enum runtime_kind */
-	u32 flags;
+	u32 unused;
 	union {
 		struct go_runtime go;
 		struct python_runtime python;

@@ -101,6 +101,7 @@ def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:
         ("late_amendment", traced.amended_late),
         ("held_too_many", traced.overflow),
         ("rungs_disagreed", traced.conflicts),
+        ("no_time_for_statistics", traced.no_time),
     ):
         found.add("otel_ebpf.losses", count, "tracing", reason)
     if pipeline.tail is not None:

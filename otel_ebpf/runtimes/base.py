@@ -64,7 +64,7 @@ class Layout:
     def packed(self, btf: Btf) -> bytes:
         """The value of map `runtimes` (`struct runtime`)."""
         whole = btf.dtype("runtime")
-        head = np.zeros((), np.dtype([("kind", "<u4"), ("flags", "<u4")]))
+        head = np.zeros((), np.dtype([("kind", "<u4"), ("unused", "<u4")]))
         head["kind"] = self.kind
         own = np.zeros((), btf.dtype(f"{self.kind.name.lower()}_runtime"))
         for name, number in self.numbers.items():

@@ -65,7 +65,7 @@ class Assembler:
     parent-based sampling asks. A row's parent is a remote span if and only if `parent == remote_parent != 0`.
 
     hold_ns: how long a row waits for something that may come. limit_rows: how many may wait. random: of trace ids.
-    lag_ns: how long after its end a row may arrive. trust: (n,) whether a row's remote context is to be believed.
+    lag_ns: how long after its end a row may arrive.
     statistics: parents by the distributions of delays as well, where nothing else tells (`rungs.statistics`).
     """
 
@@ -74,7 +74,6 @@ class Assembler:
         hold_ns: int = HOLD_NS,
         limit_rows: int = 200_000,
         random: Callable[[int], bytes] = os.urandom,
-        trust: Callable[[Spans], NDArray[np.bool_]] | None = None,
         lag_ns: int = LAG_NS,
         completion: Completion | None = None,
         statistics: bool = False,
@@ -85,14 +84,13 @@ class Assembler:
         self._lag = np.uint64(lag_ns)
         self._limit = limit_rows
         self._random = random
-        self._trust = trust
         self._pool = Pool()
         self._memory = Memory()
         self.completion = completion or Completion()
         self._lineage = Lineage()
         self._openings = Openings(lag_ns + 2 * SKEW_NS)
         self._segments = Segments()
-        self._rungs = ladder(self._lineage, self._openings, self._segments, statistics)
+        self._rungs = ladder(self._lineage, self._openings, self._segments, self.counters, statistics)
         self._threads_known_since = 0
         self.covered: NDArray[np.bool_] = np.zeros(0, np.bool_)
         """(n,) for each of these, whether it is not to be emitted, since the process's own SDK tells of it: its span id
@@ -137,8 +135,6 @@ class Assembler:
             awaited = np.zeros(len(spans), np.uint64) if waits is None else waits
             patience = NAMED_NS if self._openings.informed else self._hold
             rows = arrive(pool, spans, awaited, self.processes, self._lag, self._hold, np.uint64(patience))
-            if self._trust is not None:
-                pool.spans.remote_link[rows[~self._trust(spans)]] = NO_LINK
             amend(pool, rows, self._memory, self.counters)
         released = [self._pass(now)]
         for _ in range(_FORCED_PASSES):

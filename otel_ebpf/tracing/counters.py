@@ -24,6 +24,8 @@ class Counters:
     """rows decided because what they waited for did not come in time"""
     conflicts: int = 0
     """calls for which two rungs named different requests"""
+    no_time: int = 0
+    """calls that the statistical rung had no time for"""
     overflow: int = 0
     """rows released before their time, because too many waited"""
     amended: int = 0

@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
+from otel_ebpf.tracing.counters import Counters
 from otel_ebpf.tracing.processes import SERVES
 from otel_ebpf.tracing.rungs import Calls, Requests, Statistics
 from otel_ebpf.tracing.rungs.base import NONE
@@ -104,26 +105,26 @@ def _time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_given_enough_certain_links_then_most_of_the_rest_is_found_and_hardly_one_is_wrong(
     handle: object,
 ) -> None:
-    right, wrong, none = _live(world(handle, requests=800, in_flight=5), 0.8, Statistics())  # type: ignore[arg-type]
+    right, wrong, none = _live(world(handle, requests=800, in_flight=5), 0.8, Statistics(Counters()))  # type: ignore[arg-type]
     assert right > 0.6 * (right + wrong + none)
     assert wrong <= 0.02 * right
 
 
 def test_given_no_certain_link_then_nothing_is_said() -> None:
-    right, wrong, _ = _live(world(in_sequence, requests=150), 0.0, Statistics())
+    right, wrong, _ = _live(world(in_sequence, requests=150), 0.0, Statistics(Counters()))
     assert (right, wrong) == (0, 0)
 
 
 def test_given_no_time_then_nothing_is_said_and_that_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("otel_ebpf.tracing.rungs.statistics._ADVANCE_S", -1e9)
-    rung = Statistics()
+    rung = Statistics(counters := Counters())
     right, wrong, none = _live(world(in_sequence, requests=150), 0.8, rung)
     assert (right, wrong) == (0, 0)
-    assert rung.declined == none
+    assert counters.no_time == none
 
 
 def test_a_process_that_is_gone_is_forgotten() -> None:
-    rung = Statistics()
+    rung = Statistics(Counters())
     _live(world(in_sequence, requests=100), 0.8, rung)
     assert rung._of
     rung.forget(np.array([_PID], np.uint32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from otel_ebpf.tracing.counters import Counters
 from otel_ebpf.tracing.lineage import Lineage
 from otel_ebpf.tracing.openings import Openings
 from otel_ebpf.tracing.rungs.base import Calls, Proposal, Requests, Rung
@@ -28,7 +29,9 @@ __all__ = [
 ]
 
 
-def ladder(lineage: Lineage, openings: Openings, segments: Segments, statistics: bool = False) -> list[Rung]:
+def ladder(
+    lineage: Lineage, openings: Openings, segments: Segments, counters: Counters, statistics: bool = False
+) -> list[Rung]:
     """The rungs in the order in which they are believed; each assembler has its own. statistics: the last one, too."""
     certain: list[Rung] = [
         Forwarded(),
@@ -37,4 +40,4 @@ def ladder(lineage: Lineage, openings: Openings, segments: Segments, statistics:
         ThreadAlone(),
         EventLoop(openings, segments),
     ]
-    return [*certain, Statistics()] if statistics else certain
+    return [*certain, Statistics(counters)] if statistics else certain

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.model import Link
+from otel_ebpf.tracing.counters import Counters
 from otel_ebpf.tracing.processes import SERVES
 from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, Rung, find
 from otel_ebpf.tracing.statistics.history import History
@@ -39,11 +40,10 @@ class Statistics(Rung):
 
     link = Link.STATISTICS
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
         self._of: dict[int, History] = {}
         self._budget = _Budget()
-        self.declined = 0
-        """Calls that it had no time for."""
 
     def wants(self, calls: Calls, requests: Requests) -> NDArray[np.uint64]:
         wanted = [np.zeros(0, np.uint64)]
@@ -61,6 +61,7 @@ class Statistics(Rung):
 
     def propose(self, calls: Calls, requests: Requests) -> Proposal:
         said = Proposal.silent(len(calls))
+        said.candidates = np.ones(len(calls), np.uint8)
         undecided = (calls.found == NONE) & calls.of_process(SERVES)
         ripe = ~calls.waiting
         self._watch(calls.tgid[undecided & ripe])
@@ -79,7 +80,7 @@ class Statistics(Rung):
             if not len(asked):
                 continue
             if not self._budget.left():
-                self.declined += len(asked)
+                self._counters.no_time += len(asked)
                 continue
             began = time.thread_time()
             answer = history.ask(calls.span_id[asked])
@@ -88,6 +89,7 @@ class Statistics(Rung):
             named = (at != NONE) & (answer.request != 0)
             said.request[asked[named]] = at[named]
             said.confidence[asked[named]] = answer.confidence[named]
+            said.candidates[asked[named]] = np.minimum(answer.candidates[named], 255)
         return said
 
     def _watch(self, tgid: NDArray[np.uint32]) -> None:
