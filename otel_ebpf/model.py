@@ -161,6 +161,8 @@ class Link(IntEnum):
     """Event loop: calls go out in the order in which requests came in."""
     STATISTICS = 12
     """By the distributions of delays, calibrated on links that were certain."""
+    REQUEST_ID = 13
+    """The call bears the X-Request-Id of the parent."""
     SKYWALKING = 32
     DATADOG = 33
     XRAY = 34
@@ -261,6 +263,8 @@ class Spans:
     """(n,) its span id, bytes as on the wire"""
     remote_flags: NDArray[np.uint8]
     """(n,) its trace flags; bit 0: sampled"""
+    request_id: NDArray[np.uint64]
+    """(n,) a number for the id in its X-Request-Id (`tracing.request_ids`)"""
     trace: NDArray[np.uint64]
     """(n, 2) trace id as (n, 16) bytes on the wire; 0 until tracing has decided"""
     parent: NDArray[np.uint64]

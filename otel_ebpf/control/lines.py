@@ -50,6 +50,7 @@ _LINKS: dict[int, str] = {
     Link.THREAD_ALONE: "alone",
     Link.UNIT: "unit",
     Link.ASYNC_ID: "async",
+    Link.REQUEST_ID: "rid",
     Link.TURN: "turn",
     Link.ORDER: "order",
     Link.STATISTICS: "stat",

@@ -16,6 +16,7 @@ no application's request; an exchange of several requests gives one row each, co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -230,11 +231,10 @@ class Engine:
                     quick = ~ordered[at]
                     at, which = at[quick], which[quick]
                 job.pieces.columns(rows[at], which, share.columns)
-                if found.link.any():
-                    has = found.link[which].nonzero()[0]
-                    one = which[has]
-                    context = Remote(found.link[one], found.trace[one], found.parent[one], found.flags[one])
-                    job.pieces.remote(rows[at[has]], context)
+                tells = found.tells
+                if tells.any():
+                    has = tells[which].nonzero()[0]
+                    job.pieces.remote(rows[at[has]], found.take(which[has]))
 
         return Found(batch.head["conn"], slow, settle)
 
@@ -245,6 +245,6 @@ class Engine:
         result = Remote.none(len(requests))
         for at in range(0, len(requests), AT_ONCE):
             part, here = remote(Lines.of(matrix(requests[at : at + AT_ONCE]))), slice(at, at + AT_ONCE)
-            result.link[here], result.trace[here] = part.link, part.trace
-            result.parent[here], result.flags[here] = part.parent, part.flags
+            for column in fields(result):
+                getattr(result, column.name)[here] = getattr(part, column.name)
         return result

@@ -23,7 +23,7 @@ NAMES = (
     *(b"host:", b"user-agent:", b"content-length:", b"transfer-encoding:"),
     *(b"traceparent:", b"b3:", b"x-b3-traceid:", b"x-b3-spanid:", b"x-b3-sampled:", b"uber-trace-id:"),
     *(b"sw8:", b"x-datadog-trace-id:", b"x-datadog-parent-id:", b"x-datadog-sampling-priority:", b"x-datadog-tags:"),
-    b"x-amzn-trace-id:",
+    *(b"x-amzn-trace-id:", b"x-request-id:"),
 )
 """The headers that are looked for, lower-case."""
 

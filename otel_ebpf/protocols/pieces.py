@@ -139,6 +139,7 @@ class Pieces:
         out.resource[:] = out.endpoint[:] = -1
         for constant in (out.peer_port, out.remote_link, out.remote_trace, out.remote_parent, out.remote_flags):
             constant[:] = 0
+        out.request_id[:] = 0
         out.trace[:] = 0
         out.parent[:] = 0
         out.link[:] = Link.PENDING
@@ -210,3 +211,4 @@ def _put(spans: Spans, at: NDArray[np.intp], remote: Remote) -> None:
     spans.remote_trace[at] = remote.trace
     spans.remote_parent[at] = remote.parent
     spans.remote_flags[at] = remote.flags
+    spans.request_id[at] = remote.request_id

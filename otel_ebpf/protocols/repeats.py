@@ -99,7 +99,7 @@ class Repeats:
             numbers = np.full(len(kinds), -1, np.intp)
             numbers[new] = np.arange(len(new))
             shares.append(_share(numbers, which, columns, context))
-            self._keep(kinds[new], columns, (columns.shape >= 0) & (context.link == 0))
+            self._keep(kinds[new], columns, (columns.shape >= 0) & ~context.tells)
         return shares
 
     def _outdate(self, now: int) -> None:

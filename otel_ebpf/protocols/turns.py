@@ -137,7 +137,7 @@ class Turns:
         row = job.row[i].astype(np.intp)
         columns = reader.read(Batch(head, matrix(requests), matrix(answers), row, self._connections.table))
         whole = np.logical_and.reduceat(columns.shape >= 0, first)
-        carries = remote(columns.lines).link > 0
+        carries = remote(columns.lines).tells
         for at, good in enumerate(whole.tolist()):
             one = settled[at]
             if not good:

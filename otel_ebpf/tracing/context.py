@@ -10,13 +10,14 @@ dropped would tear it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.model import Link
 from otel_ebpf.protocols.headers import Lines, Values
+from otel_ebpf.tracing.request_ids import request_ids
 from otel_ebpf.tracing.values import NIBBLE, NONE, Found, bytes_of, field, marks, pick, window
 from otel_ebpf.tracing.vendors import VENDORS
 
@@ -31,17 +32,30 @@ class Remote:
 
     link: (n,) the format (`model.FROM_MESSAGE`) or Link.NONE. trace: (n, 2) uint64, the 16 bytes of the trace id as on
     the wire. parent: (n,) uint64, likewise the 8 bytes of the span id. flags: (n,) uint8, bit 0: sampled.
+    request_id: (n,) uint64, see `request_ids`.
     """
 
     link: NDArray[np.uint8]
     trace: NDArray[np.uint64]
     parent: NDArray[np.uint64]
     flags: NDArray[np.uint8]
+    request_id: NDArray[np.uint64]
 
     @classmethod
     def none(cls, n: int) -> Remote:
         """No request carries any."""
-        return cls(np.zeros(n, np.uint8), np.zeros((n, 2), np.uint64), np.zeros(n, np.uint64), np.zeros(n, np.uint8))
+        byte, word = np.zeros(n, np.uint8), np.zeros(n, np.uint64)
+        return cls(byte, np.zeros((n, 2), np.uint64), word, byte.copy(), word.copy())
+
+    @property
+    def tells(self) -> NDArray[np.bool_]:
+        """(n,) which rows have anything."""
+        anything: NDArray[np.bool_] = (self.link != Link.NONE) | (self.request_id != 0)
+        return anything
+
+    def take(self, which: NDArray[np.intp]) -> Remote:
+        """Some of the rows."""
+        return Remote(*(getattr(self, f.name)[which] for f in fields(self)))
 
     def _put(self, link: Link, found: Found) -> None:
         """Take over what is valid, in rows that have nothing yet."""
@@ -59,6 +73,7 @@ class Remote:
 def remote(lines: Lines) -> Remote:
     """The contexts in the header blocks of n messages; nothing in targets or bodies is taken for one."""
     result = Remote.none(len(lines.first))
+    result.request_id = request_ids(lines)
     if not len(lines.row):
         return result
     found = lines.lines(b"traceparent:")

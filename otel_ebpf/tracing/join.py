@@ -149,6 +149,7 @@ def take_over(spans: Spans, clients: Rows, servers: Rows) -> None:
         lengths = length[servers]
         if lengths.any():
             length[clients], start[clients] = lengths, start[servers]
+    spans.request_id[clients] = spans.request_id[servers]
     carries = spans.remote_parent[servers].nonzero()[0]
     if len(carries):
         clients, servers = clients[carries], servers[carries]

@@ -37,6 +37,7 @@ TAKEN_OVER = (
     "remote_trace",
     "remote_parent",
     "remote_flags",
+    "request_id",
 )
 """What the bytes say: a client end without payload has it from its mate, an amendment from what it amends."""
 _OWN: dict[str, type[np.generic]] = {

@@ -13,6 +13,7 @@ from otel_ebpf.tracing.keys import groups, unit_keys
 from otel_ebpf.tracing.memory import Memory, Released
 from otel_ebpf.tracing.pool import COVERED, NOWHERE, OPEN, Pool, Rows
 from otel_ebpf.tracing.processes import Processes
+from otel_ebpf.tracing.request_ids import UNKNOWN
 from otel_ebpf.tracing.rungs import Calls, Requests
 from otel_ebpf.tracing.rungs.base import NONE, find
 from otel_ebpf.tracing.segments import is_async
@@ -70,6 +71,7 @@ def calls_of(pool: Pool, rows: Rows, processes: Processes, waiting: NDArray[np.b
         traits=processes.traits(tgid),
         remote_trace=_contexts(spans, rows),
         remote_parent=spans.remote_parent[rows],
+        request_id=spans.request_id[rows],
     )
 
 
@@ -122,6 +124,7 @@ def requests_of(pool: Pool, rows: Rows, fresh: bool) -> Requests:
         single=pool.count[rows] == 1,
         remote_trace=_contexts(spans, rows),
         remote_parent=spans.remote_parent[rows],
+        request_id=np.where(spans.shape[rows] < 0, UNKNOWN, spans.request_id[rows]),
     )
 
 
@@ -172,6 +175,7 @@ def _released(gone: Released) -> Requests:
         single=gone.count == 1,
         remote_trace=np.stack([none, none], axis=1),
         remote_parent=none,
+        request_id=none,
     )
 
 

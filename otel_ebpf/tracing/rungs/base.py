@@ -67,6 +67,8 @@ class Calls:
     remote_trace: NDArray[np.uint64]
     remote_parent: NDArray[np.uint64]
     """(n, 2), (n,) context in the call's own bytes; 0 = none"""
+    request_id: NDArray[np.uint64]
+    """(n,) the id in its X-Request-Id (`tracing.request_ids`)"""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -111,6 +113,8 @@ class Requests:
     remote_trace: NDArray[np.uint64]
     remote_parent: NDArray[np.uint64]
     """(m, 2), (m,) context in the request's own bytes; 0 = none"""
+    request_id: NDArray[np.uint64]
+    """(m,) the id in its X-Request-Id; UNKNOWN as well where nothing of it could be read"""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -123,7 +127,8 @@ class Proposal:
     request: (n,) index into Requests, or NONE. confidence: (n,) 0 … 1, of those proposed; 1 = deterministic.
     open: (n,) it may still propose something later; it must not stay open for calls that it can never decide.
     link: (n,) Link by which each was found; None: the rung's own. candidates: (n,) how many requests it could have been
-    (255: that or more); None: one.
+    (255: that or more); None: one. later: (n,) it may still propose something although no request is to come, when more
+    has been answered; None: of no call.
     """
 
     request: NDArray[np.intp]
@@ -131,6 +136,7 @@ class Proposal:
     open: NDArray[np.bool_]
     link: NDArray[np.uint8] | None = None
     candidates: NDArray[np.uint8] | None = None
+    later: NDArray[np.bool_] | None = None
 
     @staticmethod
     def silent(n: int) -> Proposal:

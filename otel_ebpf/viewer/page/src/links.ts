@@ -16,6 +16,7 @@ const METHODS = new Map<string, Method>(Object.entries({
   "thread-response": { short: "resp", means: "The blocking thread that sent this request also wrote the response of the parent." },
   unit: { short: "unit", means: "The goroutine, Python context, greenlet or virtual thread that sent this request, or the one it was made by, wrote the response of the parent. Certain." },
   "async-id": { short: "async", means: "Node made the asynchronous resource that sent this request while it handled the parent. Certain." },
+  "request-id": { short: "rid", means: "The request bears the X-Request-Id of the parent, and no other request of the process did. Certain." },
   turn: { short: "turn", means: "The event loop sent this request right after it had received the parent, or a response for it. Used where the process's own responses agree with this rule." },
   order: { short: "order", means: "The event loop sends requests in the order in which it received theirs. Used where the process's own responses agree with this rule." },
   statistics: { short: "stat", means: "The delays fit no other request as well; calibrated on links of this service that were certain." },
