@@ -17,7 +17,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from otel_ebpf.tracing.loops import AGREES, CHAIN, NOBODY, Agreement, CallTable, Ids, Loops, Rows
+from otel_ebpf.tracing.loops import AGREES, CHAIN, NOBODY, Agreement, CallTable, Loops
+from otel_ebpf.tracing.queues import Ids, Rows
 from otel_ebpf.tracing.rungs.base import NONE, find
 from otel_ebpf.tracing.segments import Segments, is_async
 

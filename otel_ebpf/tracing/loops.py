@@ -6,7 +6,7 @@ rule works on whole columns of them, and only on the time before which all reque
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.heap import distinct, sparse
-from otel_ebpf.tracing.keys import groups
+from otel_ebpf.tracing.queues import NEVER, Ids, Rows, alone, matched, throughout
 from otel_ebpf.tracing.rungs.base import NONE, Calls, Requests, find
 
 ROWS = 1 << 14
@@ -26,19 +26,18 @@ AGREES, LEAST = 0.99, 3
 """Share of equal answers from which a rule is used for a process, and of how many."""
 _MANY = 32
 """Samples of a rule that only goes by what came when: a few agree by chance, in a process that is still warming up."""
+_VERY_MANY = 256
+"""Samples of what seldom shows that a rule does not hold."""
 _MEMORY = 2048
 """Samples of a process after which all of them are halved: it may behave differently under another load."""
 _FLAGS = (
     *("passed_on", "answered", "looked_at"),
     *("handed_over", "queued", "responded", "judged_turn", "judged_order"),
-    *("direct", "followed", "asked_ids", "judged_ids"),
+    *("direct", "followed", "asked_ids", "judged_ids", "judged_apart"),
+    *("alone", "answered_alone", "half_seen"),
 )
-_REMOVALS = 32
-"""Requests without a call, and calls without a request, that one pass can find in the queues of a thread."""
 NOBODY = np.uint64(0)
 
-Ids = NDArray[np.uint64]
-Rows = NDArray[np.intp]
 Unknown = Callable[[NDArray[np.uint32], Ids], NDArray[np.bool_]]
 """(process, time) → whether a request that began before may still become known."""
 
@@ -47,8 +46,8 @@ Unknown = Callable[[NDArray[np.uint32], Ids], NDArray[np.bool_]]
 class RequestTable:
     """Requests that have ended. passed_on: (m,) a call took it out of its thread's queue, or it needed none.
 
-    answered: (m,) the same of the queue of responses. looked_at: (m,) the call upon whose response it was answered is
-    known.
+    gone: (m,) when; NEVER: not yet, 0: it needed none. answered: (m,) the same of the queue of responses. looked_at:
+    (m,) the call upon whose response it was answered is known.
     """
 
     span_id: Ids
@@ -57,6 +56,7 @@ class RequestTable:
     start: Ids
     first_byte: Ids
     after: Ids
+    gone: Ids
     passed_on: NDArray[np.bool_]
     answered: NDArray[np.bool_]
     looked_at: NDArray[np.bool_]
@@ -72,8 +72,11 @@ class CallTable:
     handed_over: (n,) it, or a call before it, went out on the connection whose response the thread had just received:
     one after the other, or out of a queue for a pool; direct: (n,) it did itself. followed: (n,) `retro` is that of a
     later call, which went out after its response: this holds where `turn` does, and not where timers are waited for.
-    queued, responded: (n,) it, or its response, had its place in the order. judged: (n,) the rule was held against the
-    backward one. ids: (n,) Node's; asked_ids: (n,) they were followed.
+    alone: (n,) when it was sent, the request that `order` names was the only one that its thread had to pass on;
+    answered_alone: (n,) likewise, of the responses, when the one that `retro_order` names was written. queued,
+    responded: (n,) it, or its response, had its place in the order; gone: (n,) when the response had. judged: (n,) the
+    rule was held against the backward one. ids: (n,) Node's; asked_ids: (n,) they were followed. half_seen: (n,) its
+    process had requests then that nobody saw come.
     """
 
     span_id: Ids
@@ -89,6 +92,7 @@ class CallTable:
     order: Ids
     retro: Ids
     retro_order: Ids
+    gone: Ids
     ids: Ids
     by_hand: Ids
     by_trigger: Ids
@@ -101,6 +105,10 @@ class CallTable:
     followed: NDArray[np.bool_]
     asked_ids: NDArray[np.bool_]
     judged_ids: NDArray[np.bool_]
+    judged_apart: NDArray[np.bool_]
+    alone: NDArray[np.bool_]
+    answered_alone: NDArray[np.bool_]
+    half_seen: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.span_id)
@@ -133,6 +141,11 @@ class Agreement:
         shares: NDArray[np.float64] = np.where(n >= self._least, self._same[pids] / np.maximum(n, 1), 0.0)
         return shares
 
+    def known(self, tgid: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """(n,) there are enough."""
+        enough: NDArray[np.bool_] = self._all[tgid & _PID_MASK] >= self._least
+        return enough
+
     def forget(self, tgid: NDArray[np.uint32]) -> None:
         """These processes are gone."""
         self._same[tgid & _PID_MASK] = self._all[tgid & _PID_MASK] = 0
@@ -145,14 +158,45 @@ class Loops:
         self.requests = _empty(RequestTable)
         self.calls = _empty(CallTable)
         self.turn, self.handed_over, self.order = Agreement(_MANY), Agreement(_MANY), Agreement(_MANY)
-        """of the forward rules with the backward ones"""
+        """of the forward rules with the backward ones; order: of calls that were sent while several requests waited"""
+        self.alone = Agreement(_MANY)
+        """of order with its backward rule, where one request waited and one response"""
+        self.turn_apart = Agreement()
+        """of turn with its backward rule, where order says something else"""
+        self.once = Agreement(_MANY)
+        """whether a call had a request that no other call had: each is passed on once"""
+        self.apart = Agreement(_VERY_MANY)
+        """whether no other request was answered after the same response: what came at once was handled one by one"""
         self.feasible = Agreement(_MANY)
         """whether the request that the backward rule names was open when the call was sent"""
 
     def forget(self, tgid: NDArray[np.uint32]) -> None:
         """These processes are gone."""
-        for agreement in (self.turn, self.handed_over, self.order, self.feasible):
+        rules = self.turn, self.handed_over, self.order, self.alone, self.turn_apart
+        for agreement in (*rules, self.once, self.apart, self.feasible):
             agreement.forget(tgid)
+
+    def backward(self, tgid: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """(n,) in these processes the last thing received tells for whom an answer was, whatever else holds.
+
+        Not in a program that passes each request on once, as it may keep an order; which it does, is to be known first.
+        """
+        holds: NDArray[np.bool_] = (self.feasible.share(tgid) >= AGREES) & (self.apart.share(tgid) >= AGREES)
+        holds &= self.once.known(tgid) & (self.once.share(tgid) < AGREES)
+        return holds
+
+    def claimed_twice(self, at: Rows) -> NDArray[np.bool_]:
+        """(k,) `turn` says the same of another call."""
+        claims = self.calls.turn[np.isin(self.calls.turn, self.calls.turn[at])]
+        named, times = np.unique(claims, return_counts=True)
+        several: NDArray[np.bool_] = np.isin(self.calls.turn[at], named[times > 1])
+        return several
+
+    def rivals(self) -> Ids:
+        """Requests that `retro` names for calls of which `order` knows no request: more than one was made for them."""
+        calls = self.calls
+        named: Ids = calls.retro[(calls.order == NOBODY) & (calls.retro != NOBODY)]
+        return named
 
     def learn(self, calls: Calls, mine: Rows, requests: Requests, unknown: Unknown) -> None:
         """New calls (`mine` of them), and requests that became known: apply all rules to what is at hand."""
@@ -164,9 +208,9 @@ class Loops:
             return
         self._look_back()
         self._follow_turns()
-        known = ~unknown(self.calls.tgid, self.calls.wanted), ~unknown(self.requests.tgid, self.requests.start)
-        self._follow_order(*known)
-        self._follow_responses(*known)
+        sent, received = self.calls, self.requests
+        self._follow_order(~unknown(sent.tgid, sent.start), ~unknown(received.tgid, received.start))
+        self._follow_responses(~unknown(sent.tgid, sent.first_byte), ~unknown(received.tgid, received.first_byte))
         self._compare()
 
     def _add_calls(self, calls: Calls, mine: Rows) -> None:
@@ -195,21 +239,38 @@ class Loops:
         """The k-th call of a thread is for its k-th request that was passed on at all."""
         calls, requests = self.calls, self.requests
         left = (calls_known & ~calls.queued).nonzero()[0]
+        born = left[calls.wanted[left] < calls.start[left]]
+        calls.wanted[born] = np.where(self._opened_for(born), calls.wanted[born], calls.start[born])
         queue = (requests_known & ~requests.passed_on).nonzero()[0]
-        call, request, no_request, no_call = _matched(calls, left, calls.wanted, requests, queue, requests.start)
+        call, request, no_request, no_call = matched(calls, left, calls.wanted, requests, queue, requests.start)
         calls.order[call] = requests.span_id[request]
+        requests.gone[request], requests.gone[no_call] = calls.start[call], 0
+        calls.alone[call] = alone(requests.thread, requests.start, requests.gone, request)
         calls.queued[call] = calls.queued[no_request] = True
         requests.passed_on[request] = requests.passed_on[no_call] = True
+        for rows, had_one in ((call, True), (no_request, False)):
+            seen = rows[~calls.half_seen[rows]]
+            self.once.note(calls.tgid[seen], np.full(len(seen), had_one))
+
+    def _opened_for(self, rows: Rows) -> NDArray[np.bool_]:
+        """(k,) a request of the thread was open from when the connection was opened until the call went out on it: else
+        that was for another one, whose call has gone out elsewhere, and this call is not older than its bytes."""
+        calls, requests = self.calls, self.requests
+        answered = np.where(requests.first_byte == 0, NEVER, requests.first_byte)
+        time = calls.thread[rows], calls.wanted[rows], calls.start[rows]
+        return throughout(requests.thread, requests.start, answered, *time)
 
     def _follow_responses(self, calls_known: NDArray[np.bool_], requests_known: NDArray[np.bool_]) -> None:
         """Backward: the k-th response that a thread writes is for the k-th response to a call that it received."""
         calls, requests = self.calls, self.requests
         left = (calls_known & ~calls.responded & (calls.first_byte != 0)).nonzero()[0]
         queue = (requests_known & ~requests.answered & (requests.first_byte != 0)).nonzero()[0]
-        call, request, no_request, no_call = _matched(
+        call, request, no_request, no_call = matched(
             calls, left, calls.first_byte, requests, queue, requests.first_byte
         )
         calls.retro_order[call] = requests.span_id[request]
+        calls.gone[call], calls.gone[no_request] = requests.first_byte[request], 0
+        calls.answered_alone[call] = alone(calls.thread, calls.first_byte, calls.gone, call)
         calls.responded[call] = calls.responded[no_request] = True
         requests.answered[request] = requests.answered[no_call] = True
 
@@ -223,6 +284,9 @@ class Loops:
         requests.looked_at[request] = True
         same = calls.tgid[call] == requests.tgid[request]
         request, call = request[same], call[same]
+        one = np.bincount(call, minlength=1)[call] == 1
+        self.apart.note(calls.tgid[call], one)
+        request, call = request[one], call[one]
         inside = (requests.start[request] <= calls.start[call]) & (calls.start[call] <= requests.first_byte[request])
         self.feasible.note(calls.tgid[call], inside)
         request, call = request[inside], call[inside]
@@ -247,77 +311,27 @@ class Loops:
             rule.note(calls.tgid[rows], calls.turn[rows] == calls.retro[rows])
         both = (calls.order != NOBODY) & (calls.retro_order != NOBODY) & ~calls.judged_order
         calls.judged_order |= both
-        self.order.note(calls.tgid[both], calls.order[both] == calls.retro_order[both])
-
-
-def _matched(
-    calls: CallTable, left: Rows, call_time: Ids, requests: RequestTable, queue: Rows, request_time: Ids
-) -> tuple[Rows, Rows, Rows, Rows]:
-    """Calls `left` and requests `queue` of the same thread and the same rank in time; then calls without a request, and
-    requests without a call.
-
-    A request that was answered before the call of its rank has none; a call that was sent before the request of its
-    rank came is for one that nobody saw come. Either leaves its queue, and those behind it move up. After so many
-    rounds what precedes the first such pair of a thread holds; the rest has to wait.
-    """
-    no_call, no_request, at, owner = queue[:0], left[:0], left[:0], queue[:0]
-    for _ in range(_REMOVALS):
-        at, owner = left[:0], queue[:0]
-        if not len(left) or not len(queue):
-            break
-        call, request = _by_rank((calls.thread[left], call_time[left]), (requests.thread[queue], request_time[queue]))
-        at, owner = left[call], queue[request]
-        answered = requests.first_byte[owner] < call_time[at]
-        unseen = ~answered & (requests.start[owner] > calls.wanted[at])
-        wrong = (answered | unseen).nonzero()[0]
-        if not len(wrong):
-            return at, owner, no_request, no_call
-        # Of those of one thread only the first is sure, as what follows moves by it.
-        thread = calls.thread[at[wrong]]
-        wrong = wrong[np.append(True, thread[1:] != thread[:-1])]
-        begins = np.append(True, calls.thread[at[1:]] != calls.thread[at[:-1]]).nonzero()[0]
-        past = np.zeros(len(at), np.intp)
-        past[wrong] = 1
-        before = np.cumsum(past) - past
-        sizes = np.diff(np.append(begins, len(at)))
-        sound = np.cumsum(past) == np.repeat(before[begins], sizes)
-        no_call = np.concatenate([no_call, owner[wrong[answered[wrong]]]])
-        no_request = np.concatenate([no_request, at[wrong[unseen[wrong]]]])
-        left, queue = np.setdiff1d(left, no_request), np.setdiff1d(queue, no_call)
-        at, owner = at[sound], owner[sound]
-    return at, owner, no_request, no_call
-
-
-def _by_rank(calls: Sequence[Ids], requests: Sequence[Ids]) -> tuple[Rows, Rows]:
-    """Pairs (call, request) of the same thread and the same rank in time, ordered by thread and time."""
-    threads, which = groups(np.concatenate([calls[0], requests[0]]))
-    of_call, of_request = which[: len(calls[0])], which[len(calls[0]) :]
-    call, call_rank = _ranks(of_call, calls[1], len(threads))
-    request, request_rank = _ranks(of_request, requests[1], len(threads))
-    width = max(len(of_call), len(of_request)) + 1
-    left, right = of_call[call] * width + call_rank, of_request[request] * width + request_rank
-    at = np.minimum(np.searchsorted(right, left), len(right) - 1)
-    same = right[at] == left
-    return call[same], request[at[same]]
-
-
-def _ranks(group: NDArray[np.intp], time: Ids, count: int) -> tuple[Rows, Rows]:
-    """Order by group and time, and each one's place in its group."""
-    order = np.lexsort((time, group))
-    sizes = np.bincount(group, minlength=count)
-    begins = np.cumsum(sizes) - sizes
-    return order, np.arange(len(group)) - begins[group[order]]
+        sure = both & calls.alone & calls.answered_alone
+        for rule, rows in ((self.alone, sure), (self.order, both & ~sure)):
+            rule.note(calls.tgid[rows], calls.order[rows] == calls.retro_order[rows])
+        apart = (calls.turn != NOBODY) & (calls.order != NOBODY) & (calls.turn != calls.order)
+        apart &= (calls.retro != NOBODY) & ~calls.judged_apart
+        calls.judged_apart |= apart
+        self.turn_apart.note(calls.tgid[apart], calls.turn[apart] == calls.retro[apart])
 
 
 def _call_table(calls: Calls, rows: Rows) -> CallTable:
     table = _empty(CallTable, len(rows))
-    for name in ("span_id", "tgid", "thread", "conn", "start", "wanted", "first_byte", "end", "after", "ids"):
+    table.gone[:] = NEVER
+    names = ("span_id", "tgid", "thread", "conn", "start", "wanted", "first_byte", "end", "after", "ids", "half_seen")
+    for name in names:
         setattr(table, name, getattr(calls, name)[rows])
     return table
 
 
 def _request_table(requests: Requests, rows: Rows) -> RequestTable:
     table = _empty(RequestTable, len(rows))
+    table.gone[:] = NEVER
     for name in ("span_id", "tgid", "start", "first_byte", "after"):
         setattr(table, name, getattr(requests, name)[rows])
     table.thread = requests.reader[rows]

@@ -53,7 +53,9 @@ def decide(rungs: Sequence[Rung], calls: Calls, requests: Requests) -> Verdict:
     for rung in rungs:
         calls.found = np.where(verdict.conflict, CONFLICT, verdict.request)
         said = rung.propose(calls, requests)
-        verdict.open |= said.open
+        verdict.open |= said.open & calls.waiting
+        if said.later is not None:
+            verdict.open |= said.later
         spoke = said.request != NONE
         sure = spoke & (said.confidence >= CONFIDENT)
         likely = spoke & ~sure & (said.confidence >= LIKELY) & (verdict.request == NONE)
@@ -70,7 +72,7 @@ def decide(rungs: Sequence[Rung], calls: Calls, requests: Requests) -> Verdict:
     for column in (verdict.request, verdict.likely):
         column[verdict.conflict] = NONE
     verdict.link[verdict.conflict] = Link.NONE
-    verdict.open &= (verdict.request == NONE) & ~verdict.conflict & calls.waiting
+    verdict.open &= (verdict.request == NONE) & ~verdict.conflict
     return verdict
 
 

@@ -11,11 +11,16 @@ response of a call: that call was for this request (for *order*: the responses t
 those that it receives). This covers one call of a request, and is the test of the others: a rule is used for a process
 only while it agrees with it, and where both speak of a call and differ, nobody is believed.
 
+Where turn and order differ, one of them is used only if the backward rule bears it out in just such cases: that both
+agree with it in all others says nothing about these. A process that keeps the order but for bursts is asked who had to
+wait (`queues`): one that passes each request on once, and had one only to pass on, sent the call for that.
+
 Of Node, which tells more than the thread, the asynchronous ids are asked as well (`async_ids`): the rule that agrees
 better is followed.
 
 Measured by replay on 82 runs of 12 programs: forward rules alone up to 99.9 % wrong, with the test 0 wrong for nginx,
-Apache, HAProxy, Node's fetch (right/wrong/undecided 100/0/0); a saturated Envoy is left undecided.
+Apache, HAProxy, Node's fetch (right/wrong/undecided 100/0/0); by who had to wait, Envoy below saturation 98.6/0/1.4 and
+better.
 """
 
 from __future__ import annotations
@@ -29,9 +34,16 @@ from otel_ebpf.tracing.bits import EPOLL
 from otel_ebpf.tracing.loops import AGREES, NOBODY, Loops
 from otel_ebpf.tracing.openings import Openings
 from otel_ebpf.tracing.processes import MIGRATES, SERVES
+from otel_ebpf.tracing.queues import Ids, Rows
 from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, Rung, find
 from otel_ebpf.tracing.segments import Segments
 
+_ONCE = 0.9
+"""Share of calls that are the only one of their request, from which a second one is strange."""
+_REFUTED = 0.5
+"""Share of the calls of which turn and order differ in which turn is right, below which it is not."""
+_ANSWER_NS = np.uint64(50 * 10**6)
+"""A request is answered so soon after the call for it was, if that is known by order."""
 _TURN, _ORDER, _IDS = np.uint8(Link.TURN), np.uint8(Link.ORDER), np.uint8(Link.ASYNC_ID)
 
 
@@ -60,6 +72,7 @@ class EventLoop(Rung):
             self._ids.learn(self._loops)
         self._open = np.zeros(len(calls), np.bool_)
         self._open[mine] = True
+        self._later = np.zeros(len(calls), np.bool_)
         self._found[mine], self._method[mine] = self._decide(calls, mine)
         return self._found
 
@@ -70,6 +83,7 @@ class EventLoop(Rung):
         said.request[found] = find(requests.span_id, self._found[found])
         said.link = self._method
         said.open[said.request != NONE] = False
+        said.later = self._later
         return said
 
     def forget(self, tgid: NDArray[np.uint32]) -> None:
@@ -80,7 +94,7 @@ class EventLoop(Rung):
         """(k,) span id of the request of each call of `mine`, 0: not (yet) decided; (k,) by which `Link`."""
         found, method = np.zeros(len(mine), np.uint64), np.full(len(mine), _TURN)
         # All requests that it may be for are known then, and with them all that the backward rule can say.
-        waits = self._openings.waiting_recently(calls.tgid[mine], calls.wanted[mine])
+        waits = self._openings.waiting_recently(calls.tgid[mine], calls.start[mine])
         settled = (~waits & ~calls.half_seen[mine]).nonzero()[0]
         table = self._loops.calls
         at = find(table.span_id, calls.span_id[mine[settled]])
@@ -88,12 +102,11 @@ class EventLoop(Rung):
         if not len(at):
             return found, method
         tgid, loops = table.tgid[at], self._loops
-        turn = np.where(table.handed_over[at], loops.handed_over.share(tgid), loops.turn.share(tgid))
-        order, backward = loops.order.share(tgid), loops.feasible.share(tgid) >= AGREES
-        in_order = (order >= AGREES) & (order > turn)
-        in_turn = (turn >= AGREES) & ~in_order
-        said = np.where(in_order, table.order[at], np.where(in_turn, table.turn[at], NOBODY))
-        believed = np.where(in_order, order, turn)
+        backward = loops.backward(tgid)
+        in_turn, turn = self._in_turn(at)
+        in_order, order = self._in_order(at)
+        said, by_order = self._weighed(at, in_turn, in_order)
+        believed = np.where(by_order, order, turn)
         named, share = self._ids.say(table, at)
         contradicted = (named != NOBODY) & (said != NOBODY) & (named != said) & (share == believed)
         contradicted |= share > 1
@@ -101,12 +114,69 @@ class EventLoop(Rung):
         said = np.where(by_ids, named, said)
         # In a program that keeps the order the last thing received says nothing, and the other way round.
         retro = np.where(backward & ~(by_ids & table.followed[at]), table.retro[at], NOBODY)
-        check = np.where(in_order & ~by_ids, table.retro_order[at], retro)
-        check = np.where(table.followed[at] & ~in_turn & (said == NOBODY), NOBODY, check)
-        agree = ~contradicted & ((said == NOBODY) | (check == NOBODY) | (said == check))
+        check = np.where(by_order & ~by_ids, table.retro_order[at], retro)
+        check = np.where(table.followed[at] & (in_turn == NOBODY) & (said == NOBODY), NOBODY, check)
+        late = (by_order | ((said == NOBODY) & (order >= AGREES))) & ~by_ids & self._answers_come(at)
+        self._later[mine[settled]] = late
+        agree = ~late & ~contradicted & ((said == NOBODY) | (check == NOBODY) | (said == check))
         found[settled] = np.where(agree, np.where(said == NOBODY, check, said), NOBODY)
-        method[settled] = np.where(by_ids, _IDS, np.where(in_order, _ORDER, _TURN))
+        method[settled] = np.where(by_ids, _IDS, np.where(by_order, _ORDER, _TURN))
         return self._possible(calls, mine, found), method
+
+    def _in_turn(self, at: Rows) -> tuple[Ids, NDArray[np.float64]]:
+        """(k,) what turn says, where it is believed; (k,) its agreement with the backward rule."""
+        loops, table = self._loops, self._loops.calls
+        tgid = table.tgid[at]
+        share = np.where(table.handed_over[at], loops.handed_over.share(tgid), loops.turn.share(tgid))
+        believed = (share >= AGREES) & (~self._apart(at) | (loops.turn_apart.share(tgid) >= AGREES))
+        # Where a request makes one call, one of two that went out in its turn is the loop's own.
+        believed &= (table.retro[at] == table.turn[at]) | ~loops.claimed_twice(at) | (loops.once.share(tgid) < _ONCE)
+        return np.where(believed, table.turn[at], NOBODY), share
+
+    def _in_order(self, at: Rows) -> tuple[Ids, NDArray[np.float64]]:
+        """(k,) what order says, where it is believed; (k,) its agreement with the backward rule.
+
+        A process may keep the order but for bursts (a heap of timers that are due at once). If it passes every request
+        on once, no order is needed where one request only was there to be passed on, or one response; and of a burst is
+        known what both directions say.
+        """
+        loops, table = self._loops, self._loops.calls
+        tgid, order, backward = table.tgid[at], table.order[at], table.retro_order[at]
+        always, alone = loops.order.share(tgid), loops.alone.share(tgid)
+        alone = np.where(loops.once.share(tgid) >= AGREES, alone, 0.0)
+        order = np.where(np.isin(order, loops.rivals()), NOBODY, order)
+        kept, sure = always >= AGREES, (alone >= AGREES) & (order != NOBODY)
+        looked_back = sure & (table.answered_alone[at] | (order == backward))
+        said = np.where(looked_back, backward, NOBODY)
+        said = np.where(kept | (sure & table.alone[at]), order, said)
+        return said, np.maximum(always, alone)
+
+    def _answers_come(self, at: Rows) -> NDArray[np.bool_]:
+        """(k,) what the backward rule of order says of the call may still become known."""
+        table = self._loops.calls
+        coming: NDArray[np.bool_] = (table.order[at] != NOBODY) & ~table.responded[at] & (table.first_byte[at] != 0)
+        coming &= self._openings.waiting_recently(table.tgid[at], table.first_byte[at] + _ANSWER_NS)
+        return coming
+
+    def _apart(self, at: Rows) -> NDArray[np.bool_]:
+        """(k,) turn and order differ."""
+        table = self._loops.calls
+        apart: NDArray[np.bool_] = (table.turn[at] != NOBODY) & (table.order[at] != NOBODY)
+        apart &= table.turn[at] != table.order[at]
+        return apart
+
+    def _weighed(self, at: Rows, turn: Ids, order: Ids) -> tuple[Ids, NDArray[np.bool_]]:
+        """(k,) what is said where turn and order say this; (k,) that is order's.
+
+        Where they differ, that one is right which the backward rule bears out in such cases, or in this one.
+        """
+        loops, table = self._loops, self._loops.calls
+        tgid = table.tgid[at]
+        refuted = loops.turn_apart.known(tgid) & (loops.turn_apart.share(tgid) < _REFUTED)
+        borne_out = refuted | ((table.retro[at] == order) & (turn == NOBODY))
+        order = np.where(self._apart(at) & ~borne_out, NOBODY, order)
+        by_order = (order != NOBODY) & (turn != order)
+        return np.where(by_order, order, turn), by_order
 
     def _possible(self, calls: Calls, mine: NDArray[np.intp], found: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Nothing is for a request that had been answered, or had not come, when the call was sent."""
