@@ -36,12 +36,14 @@ from otel_ebpf.tracing.openings import Openings
 from otel_ebpf.tracing.outcome import (
     foreign_context,
     keys_elsewhere,
+    pass_over_unrecognised,
     set_child,
     set_child_of_released,
     set_likely,
     set_remote,
     set_requests,
     set_root,
+    settle_parents,
 )
 from otel_ebpf.tracing.parents import decide
 from otel_ebpf.tracing.pool import ARRIVED, ASKED, COVERED, DECIDED, FREE, NOWHERE, OPEN, SEEN, Pool, Rows
@@ -289,7 +291,8 @@ class Assembler:
             known &= ~waits
         rows, top = rows[known], top[known]
         self.completion.calls(pool, rows, top)
-        self.completion.settle(pool, rows)
+        pass_over_unrecognised(pool, rows)
+        settle_parents(pool, rows)
         below = top != rows
         heirs, top = rows[below], top[below]
         for column in (*spans.trace.T, pool.came_by, pool.came_with):

@@ -212,29 +212,3 @@ class Completion:
             self.covered["export"] += len(told)
         else:
             pool.cover[told], pool.given[told] = OWN, alias
-
-    def settle(self, pool: Pool, rows: Rows) -> None:
-        """Parents of rows that go: covered ones have their span's id, or, if that is not known, their own parent's."""
-        if not self.active:
-            return
-        spans = pool.spans
-        above = pool.up[rows]
-        below = rows[(above != rows) & (pool.cover[above] == COVERED)]
-        if len(below):
-            spans.parent[below] = self._instead(pool, pool.up[below])
-        given = rows[pool.given[rows] != _NO_SPAN]
-        spans.parent[given] = pool.given[given]
-
-    def _instead(self, pool: Pool, rows: Rows) -> NDArray[np.uint64]:
-        """(n,) ids of the spans that stand for covered rows."""
-        spans = pool.spans
-        ids = pool.alias[rows]
-        rest = (ids == _NO_SPAN).nonzero()[0]
-        at = rows[rest]
-        while len(rest):
-            above = pool.up[at]
-            top, covered = above == at, pool.cover[above] == COVERED
-            ids[rest] = np.where(top, spans.parent[at], np.where(covered, pool.alias[above], spans.span_id[above]))
-            onward = ~top & covered & (ids[rest] == _NO_SPAN)
-            rest, at = rest[onward], above[onward]
-        return ids

@@ -14,8 +14,12 @@ from otel_ebpf.tracing.join import local
 from otel_ebpf.tracing.keys import exchange_keys
 from otel_ebpf.tracing.memory import Released
 from otel_ebpf.tracing.parents import Verdict
-from otel_ebpf.tracing.pool import DECIDED, NOWHERE, Pool, Rows
+from otel_ebpf.tracing.pool import COVERED, DECIDED, NOWHERE, Pool, Rows
 from otel_ebpf.tracing.rungs import Requests
+
+UNRECOGNISED = -2
+"""Shape of a row that no protocol recognises."""
+_NO_SPAN = np.uint64(0)
 
 
 def foreign_context(spans: Spans, rows: Rows) -> NDArray[np.bool_]:
@@ -44,7 +48,7 @@ def set_child_of_released(pool: Pool, rows: Rows, parent: Released, link: NDArra
         return
     spans = pool.spans
     spans.parent[rows] = parent.as_parent
-    spans.link[rows] = link
+    spans.link[rows] = np.where(parent.as_parent == _NO_SPAN, NO_LINK, link)
     set_top(pool, rows, parent.trace, parent.came_by, parent.came_with)
 
 
@@ -127,6 +131,40 @@ def _weigh(pool: Pool, calls: Rows, verdict: Verdict, decided: NDArray[np.intp])
     percent = np.floor(verdict.confidence[decided] * 20 + 1e-4) * 5
     pool.spans.confidence[calls] = percent.astype(np.uint8)
     pool.spans.candidates[calls] = verdict.candidates[decided]
+
+
+def pass_over_unrecognised(pool: Pool, rows: Rows) -> None:
+    """Of what no protocol recognises there will be no span: nobody may be its child."""
+    unnamed = rows[pool.spans.shape[rows] == UNRECOGNISED]
+    unnamed = unnamed[pool.cover[unnamed] != COVERED]
+    pool.cover[unnamed], pool.alias[unnamed] = COVERED, _NO_SPAN
+
+
+def settle_parents(pool: Pool, rows: Rows) -> None:
+    """Parents of rows that go: covered ones have their span's id, or, if there is none, their own parent's."""
+    spans = pool.spans
+    above = pool.up[rows]
+    below = rows[(above != rows) & (pool.cover[above] == COVERED)]
+    if len(below):
+        spans.parent[below] = _instead(pool, pool.up[below])
+        spans.link[below[spans.parent[below] == _NO_SPAN]] = NO_LINK
+    given = rows[pool.given[rows] != _NO_SPAN]
+    spans.parent[given] = pool.given[given]
+
+
+def _instead(pool: Pool, rows: Rows) -> NDArray[np.uint64]:
+    """(n,) ids of the spans that stand for covered rows."""
+    spans = pool.spans
+    ids = pool.alias[rows]
+    rest = (ids == _NO_SPAN).nonzero()[0]
+    at = rows[rest]
+    while len(rest):
+        above = pool.up[at]
+        top, covered = above == at, pool.cover[above] == COVERED
+        ids[rest] = np.where(top, spans.parent[at], np.where(covered, pool.alias[above], spans.span_id[above]))
+        onward = ~top & covered & (ids[rest] == _NO_SPAN)
+        rest, at = rest[onward], above[onward]
+    return ids
 
 
 def set_top(

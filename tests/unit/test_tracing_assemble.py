@@ -218,6 +218,28 @@ def test_all_rows_say_how_their_trace_came_to_this_host(host: Host) -> None:
     assert (row["remote_link"], row["remote_flags"]) == (Link.TRACEPARENT, 0)
 
 
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("known_caller", [False, True])
+def test_what_no_protocol_recognises_is_nobodys_parent(host: Host, known_caller: bool, late: bool) -> None:
+    """There will be no span of it: what was done for it belongs to whoever asked for it, or begins the trace."""
+    front, app = host.process(), host.process()
+    rows: list[Row] = []
+    if known_caller:
+        rows.append(asked := host.request(front, 0, 60))
+        rows += host.exchange(front, app, 10, 50, shape=-2, cause=asked)
+    else:
+        rows.append(host.request(app, 10, 50, columns={"shape": -2}))
+    unread = rows[-1]
+    first, second = (host.call(app, at, at + 5, cause=unread) for at in (20, 30))
+    arrivals = {60: [*rows, first], 4000: [second]} if late else {60: [*rows, first, second]}
+    assembler = seeded()
+    decided = Decided([assembler.feed(spans(arrivals.get(now, [])), now * MS) for now in range(0, 70 * SECOND, 20)])
+    above = asked["span_id"] if known_caller else 0
+    assert [decided.parent(call) for call in (first, second)] == [above, above]
+    assert decided.trace(first) == decided.trace(second) == decided.trace(rows[0])
+    assert (decided.link(first) == Link.NONE) == (not known_caller)
+
+
 # Threads
 
 
