@@ -189,7 +189,7 @@ def _observe(config: Config, sinks: Sequence[Sink] | None, stopping: int, viewer
     if config.admin.address != "none":
         completing = agent.pipeline.completing
         completing.enabled = config.completion != "off" and "traces" in config.signals
-        admin = Admin(config.admin.address, agent.health, agent.report, completing if completing.enabled else None)
+        admin = Admin(config.admin.address, agent.health, agent.report, completing.ask if completing.enabled else None)
         admin.start()
     if sinks is None and config.console:
         from otel_ebpf.control.console import open_console

@@ -26,7 +26,7 @@ from typing import TypeAlias, cast
 from otel_ebpf.control.exposition import CONTENT_TYPE, exposition
 from otel_ebpf.control.statistics import Statistics
 from otel_ebpf.errors import ConfigError, UnsupportedError
-from otel_ebpf.foreign.complete import Busy, Completing
+from otel_ebpf.foreign.asked import Busy
 
 STALL_S = 5.0
 """After so long without a turn of its loop the agent is not healthy."""
@@ -97,15 +97,16 @@ class Admin(socketserver.ThreadingTCPServer):
         address: str,
         health: Health,
         statistics: Callable[[], Statistics],
-        completing: Completing | None = None,
+        complete: Callable[[bytes, str, bool], bytes] | None = None,
     ) -> None:
-        """statistics: called from other threads. completing: answers POST /v1/complete.
+        """statistics: called from other threads. complete: answers POST /v1/complete, see `Questions.ask`; None: nobody
+        does.
 
         ConfigError: no such address on this host. UnsupportedError: it is taken.
         """
         self.health = health
         self.statistics = statistics
-        self.completing = completing
+        self.complete = complete
         self._clients = threading.BoundedSemaphore(MAX_CLIENTS)
         self._thread: threading.Thread | None = None
         host, _, port = address.rpartition(":")
@@ -182,8 +183,8 @@ class _Request(socketserver.BaseRequestHandler):
         head = _read_head(self.request)
         if not head:
             return
-        if self.server.completing is not None and _REQUEST_LINE.match(head) and head.startswith(_POST_COMPLETE):
-            status, kind, body = self._complete(self.server.completing, head)
+        if self.server.complete is not None and _REQUEST_LINE.match(head) and head.startswith(_POST_COMPLETE):
+            status, kind, body = self._complete(self.server.complete, head)
             more, method = "", b"GET"
         else:
             status, kind, text, more, method = self._answer(head)
@@ -197,7 +198,7 @@ class _Request(socketserver.BaseRequestHandler):
         if method not in _METHODS:
             _read_rest(self.request)
 
-    def _complete(self, completing: Completing, head: bytes) -> tuple[int, str, bytes]:
+    def _complete(self, complete: Callable[[bytes, str, bool], bytes], head: bytes) -> tuple[int, str, bytes]:
         """Status, content type and body."""
         text, _, begun = head.partition(b"\r\n\r\n")
         headers = {name.lower(): value.decode("latin-1").lower() for name, value in _HEADER.findall(text)}
@@ -212,7 +213,7 @@ class _Request(socketserver.BaseRequestHandler):
         if body is None:
             return 400, _PLAIN, b"the body did not come\n"
         try:
-            return 200, _PROTOBUF, completing.ask(body, headers.get(b"content-encoding", ""), kind == _JSON)
+            return 200, _PROTOBUF, complete(body, headers.get(b"content-encoding", ""), kind == _JSON)
         except Busy as failure:
             return 503, _PLAIN, f"{failure}\n".encode()
         except Exception as failure:  # protobuf's, zlib's, our own: the bytes are no request

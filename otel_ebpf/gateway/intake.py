@@ -10,11 +10,13 @@ import logging
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from otel_ebpf.foreign.asked import Questions, Recent
 from otel_ebpf.gateway.join import Join
 from otel_ebpf.gateway.requests import Request, count, data_points, groups, parse
 from otel_ebpf.gateway.shards import RULES, Shards
@@ -25,7 +27,10 @@ from otel_ebpf.viewer.contract import Malformed, Outcome, Refused, Signal
 QUEUE_BYTES = 64 << 20
 """Requests that have come and were not looked at."""
 AGAIN_S = 1.0
+ANSWER_S = 15.0
+"""Beyond the window, for who hands in spans to be completed."""
 EXPIRE_S = 1.0
+T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
 
@@ -48,6 +53,10 @@ class Gateway:
         self.join = Join()
         self.window = Window(window_s, most_bytes)
         self.lost: Counter[str] = Counter()
+        self.questions = Questions(window_s + ANSWER_S)
+        """POST /v1/complete"""
+        self._recent = Recent()
+        self._settle_ns = int((window_s + EXPIRE_S) * 1e9)
         self._exporter, self._shards = exporter, shards or Shards()
         self._queue: deque[_Request] = deque()
         self._waiting = 0
@@ -92,13 +101,14 @@ class Gateway:
             if request is not None:
                 self._take(request)
             elif held is not None:
-                self._guarded(held)
+                self._guarded(self._release, held)
             elif self._closing:
                 return
             now = time.monotonic()
             if now - self._expired > EXPIRE_S:
                 self._expired = now
                 self.join.expire(now)
+            self._guarded(self._complete, time.monotonic_ns())
 
     def _next(self) -> tuple[_Request | None, Held | None]:
         """What is to be done now; what has come is before what waits, for it may say something of that."""
@@ -144,12 +154,13 @@ class Gateway:
         if items:
             self.window.put(signal, data, items, now)
 
-    def _guarded(self, held: Held) -> None:
+    def _guarded(self, work: Callable[[T], None], of: T) -> None:
+        """A defect must not stop all that comes later."""
         try:
-            self._release(held)
+            work(of)
         except Exception as error:
             self.lost["fault"] += 1
-            _LOG.error("gateway: what was held could not be sent", exc_info=error)
+            _LOG.error("gateway: %s failed", work.__name__, exc_info=error)
 
     def _release(self, held: Held) -> None:
         request = parse(held.signal, held.data)
@@ -163,8 +174,18 @@ class Gateway:
             changed = True
         if changed:
             data = request.SerializeToString()
+        if held.signal == "traces":
+            self._recent.keep(data, time.monotonic_ns())
         if items:
             self._send(held.signal, data, items)
+
+    def _complete(self, now: int) -> None:
+        """Answer, when the window is over for what there was at the time of the question."""
+        for request in self.questions.arrived(now + self._settle_ns):
+            self.join.learn(request, request.SerializeToString(), now / 1e9)
+        for asked in self.questions.due(now):
+            self.join.apply(asked.request, asked.request.SerializeToString(), now / 1e9)
+            asked.reply(self._recent.beside(asked.request))
 
     def _send(self, signal: Signal, data: bytes, items: int) -> None:
         if self._exporter.exports(signal):

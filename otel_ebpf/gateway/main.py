@@ -52,7 +52,7 @@ def main(config: Config, options: argparse.Namespace) -> int:
     gateway = Gateway(exporter, window, memory, peers.shards)
     reception = Reception(gateway)
     servers = Servers(wanted, reception, _no_page)
-    admin = _admin(options, config, lambda: report(gateway, exporter, peers))
+    admin = _admin(options, config, gateway, lambda: report(gateway, exporter, peers))
     try:
         servers.start()
         gateway.start()
@@ -129,13 +129,15 @@ async def _no_page(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(send, 404, "text/plain", b"a gateway has no page\n", unread=receive)
 
 
-def _admin(options: argparse.Namespace, config: Config, statistics: Callable[[], Statistics]) -> Admin | None:
+def _admin(
+    options: argparse.Namespace, config: Config, gateway: Gateway, statistics: Callable[[], Statistics]
+) -> Admin | None:
     """Served where the user says; an agent on the same host has the usual address."""
     if "admin.address" not in options.flags or config.admin.address == "none":
         return None
     health = Health()
     health.ready()
-    admin = Admin(config.admin.address, health, statistics)
+    admin = Admin(config.admin.address, health, statistics, gateway.questions.ask)
     admin.start()
     return admin
 

@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from tests.gateway import Gateway, gateway
 from tests.processes import free_port
 from tests.sink import Sink
-from tests.spans import SeenSpan
+from tests.spans import SeenSpan, from_protobuf
 from tests.unit.test_gateway import Hosts, request_of
 
 _METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -53,6 +53,30 @@ def test_what_came_by_both_transports_leaves_joined_when_the_gateway_ends(sink: 
             assert export(first.SerializeToString(), timeout=20) == b""
         assert sink.spans() == []
     assert_one_trace(sink.wait(lambda spans: len(spans) == 6), chain)
+
+
+def test_spans_of_another_tracer_come_back_with_what_went_through_of_their_trace(sink: Sink) -> None:
+    """Handed in with the trace that began on the second host, which goes on in the first one's."""
+    chain = Hosts.chain(2)
+    first, second = (request_of(*batch) for batch in chain.batches)
+    foreign = ExportTraceServiceRequest()
+    began = chain.batches[1][0]
+    foreign.resource_spans.add().scope_spans.add().spans.add(
+        trace_id=began.trace_id, span_id=b"foreign!", parent_span_id=began.span_id, name="cache"
+    )
+    admin = f"127.0.0.1:{free_port()}"
+    with gateway(sink.endpoint, "--window", "1s", "--admin-address", admin) as running:
+        for batch in (second, first):
+            assert post(running, "/v1/traces", batch.SerializeToString()) == 200
+        asked = urllib.request.Request(
+            f"http://{admin}/v1/complete", foreign.SerializeToString(), {"content-type": "application/x-protobuf"}
+        )
+        with urllib.request.urlopen(asked, timeout=20) as response:
+            spans = list(from_protobuf(ExportTraceServiceRequest.FromString(response.read())))
+    assert_one_trace(spans, chain)
+    (cache,) = [span for span in spans if span.id == b"foreign!".hex()]
+    assert (cache.trace, cache.parent) == (chain.batches[0][0].trace_id.hex(), began.span_id.hex())
+    assert len(spans) == 7
 
 
 def test_other_signals_pass(sink: Sink) -> None:
