@@ -91,6 +91,7 @@ def stack() -> Iterator[Stack]:
         enter(
             running_agent(
                 f"http://{HOST}:4317",
+                *("--set", "sampling.tail.enabled=true", "--set", "sampling.tail.ratio=1"),
                 protocol="grpc",
                 signals="traces,metrics",
                 environment={"OTEL_METRIC_EXPORT_INTERVAL": "1000"},
