@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.fidelity.harness import AGENT_FIRST, APP_FIRST, Mode, Outcome, run
 from tests.fidelity.rows import named
-from tests.fidelity.table import cells, notes, plain, table
+from tests.fidelity.table import cells, into, notes, plain, table
 
 
 def main() -> int:
@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, help="requests a second (default: the row's)")
     parser.add_argument("--fast", action="store_true", help="a backend that answers in 0.2 to 3 ms")
     parser.add_argument("--json", type=Path, help="a file for all that was counted")
+    parser.add_argument("--into", type=Path, help="a document whose table is to be replaced, as docs/causality.md")
     parser.add_argument("--keep", type=Path, help="a folder for spans, truth and logs of each run")
     parser.add_argument("--list", action="store_true", help="name the rows, and what they lack here")
     options = parser.parse_args()
@@ -46,6 +47,8 @@ def main() -> int:
                     print("  ".join(cells(outcome)), *notes(outcome), sep="\n", file=sys.stderr, flush=True)
                     outcomes.append(outcome)
     print(table(outcomes))
+    if options.into:
+        options.into.write_text(into(options.into.read_text(), outcomes))
     if options.json:
         options.json.write_text(json.dumps([plain(outcome) for outcome in outcomes], indent=1) + "\n")
     return int(any(outcome.wrong or outcome.duplicates for outcome in outcomes))

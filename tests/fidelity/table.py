@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.fidelity.harness import Outcome
+from tests.fidelity.row import PARALLEL
 from tests.fidelity.score import Score
 
 HEADER = ("row", "order", "calls", "done", "right %", "wrong", "links", "open", "joined", "servers", "clients", "twice")
@@ -37,6 +38,42 @@ def table(outcomes: Sequence[Outcome]) -> str:
     widths = [max(len(line[column]) for line in whole) for column in range(len(HEADER))]
     widths[0] = max(len(line[0]) for line in lines)
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=False)) for line in lines)
+
+
+BEGIN, END = "<!-- measured: make fidelity -->\n", "<!-- end -->\n"
+
+
+def into(text: str, outcomes: Sequence[Outcome]) -> str:
+    """The document with the outcomes as the table between BEGIN and END; ValueError if it has no such place."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"no {BEGIN.strip()} … {END.strip()}")
+    return f"{before}{BEGIN}{markdown(outcomes)}{END}{after}"
+
+
+def markdown(outcomes: Sequence[Outcome]) -> str:
+    """One line a row: percent of right parents with the agent first and with the program first."""
+    lines = [
+        "| runtime | what | calls | in sequence, right % | in parallel, right % | links | wrong | target |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in dict.fromkeys(outcome.row for outcome in outcomes):
+        mine = [outcome for outcome in outcomes if outcome.row is row and not outcome.error]
+        if not mine:
+            continue
+        judged = [one for outcome in mine for one in outcome.judged]
+        shares = [
+            " / ".join(f"{outcome.right:.4g}" for outcome in mine if outcome.mode.calls == calls) or "–"
+            for calls in ("seq", PARALLEL)
+        ]
+        calls = sum(one.clients_expected for one in judged)
+        linked, wrong = sum(one.linked for one in judged), sum(outcome.wrong for outcome in mine)
+        target = f"{row.target:g}" if row.target else "as many as are certain"
+        lines.append(
+            f"| {row.runtime} | {row.what} | {calls:,} | {' | '.join(shares)} | {linked} | {wrong} | {target} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def notes(outcome: Outcome) -> list[str]:
