@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 TURN_ROWS, TURN_LEAST = 2500, 0.1
 """Rows gather in the rings for as long as it takes for so many to come, but not for less than so many seconds: most of
 a batch's cost does not depend on its size, while that is small, and its memory does."""
+GIVE_BACK_SECONDS = 60.0
+"""So often freed memory goes back to the kernel: 2 ms, and a few pages that the next batch touches anew."""
 FLUSH_SECONDS = 3.5
 """SIGTERM to exit takes at most 5 s: meanwhile all is detached, 60 ms for each probe on a library."""
 
@@ -76,6 +78,7 @@ class Agent:
             config, self.source.object.btf.dtype("connection"), self._submit, self.sinks, self.source.follow_exports
         )
         self._metrics_due = time.monotonic() + config.metrics.interval
+        self._given_back = time.monotonic()
         self._turned = 0.0
         self._pause = config.kernel.poll
         self._telemetry: Telemetry | None = None
@@ -109,6 +112,9 @@ class Agent:
             self._metrics_due = max(self._metrics_due + self.config.metrics.interval, time.monotonic())
             self._export_metrics()
             self._tell_refusals()
+        if time.monotonic() - self._given_back >= GIVE_BACK_SECONDS:
+            self._given_back = time.monotonic()
+            heap.give_back()
 
     def _tell_refusals(self) -> None:
         """Once each, in the log."""

@@ -32,7 +32,10 @@ def keep_freed() -> None:
 
 
 def give_back() -> None:
-    """Everything that is free, now."""
+    """Everything that is free, now: also what lies between blocks that are in use, which the thresholds leave alone.
+
+    What a peak took (exports that wait for a receiver, a collection of many series) would stay for good.
+    """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -53,8 +53,8 @@ from otel_ebpf.tracing.trust import Trust
 
 CONNECTION_SERVER, CONNECTION_UNSEEN = 1, 16
 """`enum connection_flags` of bpf/include/records.h."""
-SHAPES = 65536
-RESOURCES = 8192
+SHAPES, RESOURCES = 16384, 8192
+"""Distinct ones that are remembered, with what is made of them: 2.5 KB each. Those used longest ago make room."""
 ARRIVAL_NS = IDLE_NS + 10_000_000
 """A row is in the drain whose `swept` is this long after its exchange ended, at the latest."""
 RENAMED_NS = 60 * 10**9
@@ -166,6 +166,8 @@ class Pipeline:
             max_series=config.metrics.series,
         )
         has_metrics = "metrics" in config.signals and config.otlp.of("metrics") is not None
+        self._is_measured = has_metrics
+        """What is not collected would not be dropped either."""
         self._is_graphed = config.metrics.service_graph and has_metrics
         self._tables = tables
         self._encoders = {
@@ -290,7 +292,8 @@ class Pipeline:
         found = Combinations.among(spans)
         self._count_protocols(found)
         sampled = self.sample(spans)
-        self.durations.record(spans, self._with_exemplar(sampled), found)
+        if self._is_measured:
+            self.durations.record(spans, self._with_exemplar(sampled), found)
         self.stages.end("metrics")
         self._show(spans, offset)
         if not self._exported or not len(spans):

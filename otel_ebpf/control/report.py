@@ -115,6 +115,8 @@ def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:
         ("service_graph", "too_many_addresses", graph.ends.unnamed),
         ("peers", "too_many_addresses", peers.forgotten),
         ("peers", "too_many_server_names", pipeline.server_names.forgotten),
+        ("resources", "too_many_ended", pipeline.resources.hurried),
+        ("processes", "too_many", pipeline.assembler.missed + pipeline.foreign.missed),
         ("peers", "not_a_server_name", pipeline.server_names.refused),
     ):
         found.add("otel_ebpf.losses", count, where, reason)

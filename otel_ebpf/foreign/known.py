@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.foreign.spans import CLIENT, PRODUCER, SERVER, ForeignSpans
-from otel_ebpf.heap import sparse
 from otel_ebpf.tracing.ids import splitmix64
 from otel_ebpf.tracing.keys import groups
+from otel_ebpf.tracing.places import Places
 
 NONE = -1
 LIMIT = 1 << 16
@@ -28,8 +28,6 @@ _EXACT_NS = (*TOLERANCES_NS, 10**9)
 """Where the context tells, clocks need not."""
 SETTLED_NS = 2 * 10**9
 """After so long all exchanges of a time have come."""
-_PIDS = 1 << 22
-_PID_MASK = np.uint32(_PIDS - 1)
 _TIME_BITS = np.uint64(44)
 _TIME_MASK = (np.uint64(1) << _TIME_BITS) - np.uint64(1)
 
@@ -46,19 +44,20 @@ class Found:
 
 
 class Known:
-    """Spans as they were heard of. told: (pid,) latest end of those of a process; 0: none."""
+    """Spans as they were heard of, at most 65,536. places: of their processes; who has them forgets."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: Places | None = None) -> None:
         self.spans = ForeignSpans.of(())
         self.forgotten = 0
         """spans that made room for others before their time"""
         self._heard: NDArray[np.uint64] = np.zeros(0, np.uint64)
-        self._told = sparse(_PIDS, np.uint64)
+        self._places = Places() if places is None else places
+        self._told = self._places.column(np.uint64)
 
     def hear(self, spans: ForeignSpans, now: int) -> None:
         """More of them, at CLOCK_MONOTONIC `now`."""
         if len(spans):
-            np.maximum.at(self._told, spans.tgid & _PID_MASK, spans.end)
+            np.maximum.at(self._told, self._places.take(spans.tgid), spans.end)
         kept = (self._heard + np.uint64(KEEP_NS)) > np.uint64(now)
         surplus = int(np.count_nonzero(kept)) + len(spans) - LIMIT
         if surplus > 0:
@@ -70,12 +69,12 @@ class Known:
 
     def told(self, tgid: NDArray[np.uint32]) -> NDArray[np.uint64]:
         """(n,) latest end of a span that each process exported; 0: it exports nothing that can be read."""
-        ends: NDArray[np.uint64] = self._told[tgid & _PID_MASK]
+        ends: NDArray[np.uint64] = self._told[self._places.of(tgid)]
         return ends
 
     def forget(self, tgid: NDArray[np.uint32]) -> None:
         """These processes ended, or execute another program."""
-        self._told[tgid & _PID_MASK] = 0
+        self._places.forget(tgid)
 
     def requests(
         self,

@@ -6,8 +6,10 @@ once, in Python, and remembered. A batch is then counted by `bincount` over (com
 added to the series. Buckets are those of all instruments together; what an instrument exports are sums of neighbours.
 
 The number of series per instrument is bounded: what comes beyond is counted in one more series per resource, with
-`otel.metric.overflow=true` (metrics SDK specification, "Cardinality limits"). A series that nothing was recorded in for
-`idle_ns` is dropped; if it comes back, it starts anew with a new start time.
+`otel.metric.overflow=true` (metrics SDK specification, "Cardinality limits"); where there are too many resources, too
+(each run of a short-lived program is one), in that of the resource without attributes. So an instrument has at most
+`max_series` + 257 series, of 1.2 KB each. A series that nothing was recorded in for `idle_ns` is dropped; if it comes
+back, it starts anew with a new start time.
 """
 
 from __future__ import annotations
@@ -28,15 +30,18 @@ from otel_ebpf.protocols.base import Fields, Side
 OVERFLOW: Attributes = (("otel.metric.overflow", True),)
 MAX_SERIES = 2000
 """Per instrument: the default of the metrics SDK specification."""
+OVERFLOWS = 256
+"""Resources with an overflow series of their own, per instrument."""
 IDLE_NS = 15 * 60 * 10**9
 EXEMPLARS = 4
 """Per point: those of the slowest buckets that have one."""
 
 _BOUNDS_NS = np.array([round(bound * 1e9) for bound in ALL_BOUNDS], np.uint64)
 _BUCKETS = len(ALL_BOUNDS) + 1
-_REMEMBERED = 1 << 16
+_REMEMBERED = 1 << 14
 """Combinations of side, endpoint and resource that are remembered; then all are resolved again."""
 _NOWHERE = -1
+_NAMELESS = Resource("", ())
 _NO_INSTRUMENTS: tuple[Instrument | None, Instrument | None] = (None, None)
 
 _EXEMPLAR = np.dtype([("time", np.uint64), ("value", np.uint64), ("span_id", np.uint64), ("trace_id", np.uint64, 2)])
@@ -94,6 +99,7 @@ class DurationMetrics:
         self._since = now()
         self._rows: dict[tuple[Instrument, Resource, Attributes], int] = {}
         self._per_instrument: dict[Instrument, int] = {}
+        self._overflows: dict[Instrument, int] = {}
         self._remembered: dict[tuple[int, int, int], int] = {}
         self._located: dict[int, bool] = {}
         self._series: list[_Series | None] = []
@@ -218,12 +224,14 @@ class DurationMetrics:
         try:
             who = self._resources[resource]
         except KeyError:
-            who = Resource("", ())
+            who = _NAMELESS
         known = self._rows.get((of, who, attributes))
         if known is not None:
             return known
         if self._per_instrument.get(of, 0) >= self._max_series:
             attributes = OVERFLOW
+            if (of, who, attributes) not in self._rows and self._overflows.get(of, 0) >= OVERFLOWS:
+                who = _NAMELESS
             known = self._rows.get((of, who, attributes))
             if known is not None:
                 return known
@@ -235,8 +243,8 @@ class DurationMetrics:
         row = self._free.pop()
         self._series[row] = series
         self._rows[series.instrument, series.resource, series.attributes] = row
-        if series.attributes is not OVERFLOW:
-            self._per_instrument[series.instrument] = self._per_instrument.get(series.instrument, 0) + 1
+        counted = self._overflows if series.attributes is OVERFLOW else self._per_instrument
+        counted[series.instrument] = counted.get(series.instrument, 0) + 1
         self._overflow[row] = series.attributes is OVERFLOW
         self._reset(np.array([row]))
         return row
@@ -315,8 +323,9 @@ class DurationMetrics:
         idle = [(key, row) for key, row in self._rows.items() if self._used[row] + self._idle_ns < now]
         for key, row in idle:
             series = self._series[row]
-            if series is not None and series.attributes is not OVERFLOW:
-                self._per_instrument[series.instrument] -= 1
+            if series is not None:
+                counted = self._overflows if series.attributes is OVERFLOW else self._per_instrument
+                counted[series.instrument] -= 1
             del self._rows[key]
             self._series[row] = None
             self._free.append(row)

@@ -42,7 +42,7 @@ Nanoseconds = NDArray[np.uint64]
 
 WAIT_NS, WAIT_SHORTLY_NS = 7 * 10**9, 2 * 10**9
 ADDRESSES = 200
-_REMEMBERED = 1 << 16
+_REMEMBERED = 1 << 14
 """Combinations of ids that are remembered; then all are resolved again."""
 _SERVER, _CONNECTION, _PEER = np.uint8(Kind.SERVER), np.uint8(Link.CONNECTION), np.uint32(Flag.PEER)
 _NOBODY = -1

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from otel_ebpf.model import Attributes, Endpoint, Intern, Kind, Link, Resource
 from otel_ebpf.otlp import wire
 from otel_ebpf.otlp.columns import Bytes, Index
-from otel_ebpf.protocols.base import Fields, Side
+from otel_ebpf.protocols.base import Fields, Side, Slot
 
 LINK_METHOD = "otel_ebpf.link.method"
 LINK_CONFIDENCE = "otel_ebpf.link.confidence"
@@ -45,6 +46,12 @@ class SideTemplate:
     addressed: bool
     side: Side
     status: str
+
+
+@lru_cache(4096)
+def _slot(slot: Slot) -> SlotTemplate:
+    """The same object for all shapes that have such a slot."""
+    return SlotTemplate(slot.index, wire.utf8(slot.prefix), wire.key(slot.attribute))
 
 
 class Templates:
@@ -82,7 +89,7 @@ class Templates:
         except KeyError:
             return None
         kind, side = (Kind.CLIENT, shape.client) if key & 1 else (Kind.SERVER, shape.server)
-        slots = tuple(SlotTemplate(s.index, wire.utf8(s.prefix), wire.key(s.attribute)) for s in side.slots)
+        slots = tuple(_slot(one) for one in side.slots)
         constant = self._constant(side, kind) + wire.key_values(self._field, side.attributes)
         made = self._side[key] = SideTemplate(constant, slots, side.addressed, side, shape.status)
         return made

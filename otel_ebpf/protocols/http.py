@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from otel_ebpf.model import Attributes
 from otel_ebpf.protocols.base import Fields, Options, Reading, Session, Side, Slot
@@ -75,18 +76,18 @@ class Kind:
     def fields(self) -> Fields:
         """Both sides of the exchange, as the conventions want them."""
         known = self.method in METHODS
-        method: Attributes = (("http.request.method", self.method if known else OTHER),)
-        original: Attributes = () if known or not self.method else (("http.request.method_original", self.method),)
+        method = _said("http.request.method", self.method if known else OTHER)
+        original = _said("http.request.method_original", "" if known else self.method)
         host = split_host(self.host) if self.host else None
         server: Attributes = ()
         if host is not None:
             port = host[1] or _PORTS.get(self.scheme, 0)
-            server = (("server.address", host[0]), *((("server.port", port),) if port else ()))
-        status: Attributes = (("http.response.status_code", self.status),) if self.status else ()
-        version: Attributes = (("network.protocol.version", self.version),) if self.version else ()
-        scheme: Attributes = (("url.scheme", self.scheme),)
-        route: Attributes = (("http.route", self.route),) if self.route else ()
-        agent: Attributes = (("user_agent.original", self.agent),) if self.agent else ()
+            server = (*_given("server.address", host[0]), *_said("server.port", port))
+        status = _said("http.response.status_code", self.status)
+        version = _said("network.protocol.version", self.version)
+        scheme = _given("url.scheme", self.scheme)
+        route = _said("http.route", self.route)
+        agent = _said("user_agent.original", self.agent)
         word = self.method if known else "HTTP"
         failed = self.failure or (str(self.status) if self.status >= 500 else "")
         refused = self.failure or (str(self.status) if self.status >= 400 else "")
@@ -99,7 +100,7 @@ class Kind:
                 (*method, *original, *scheme, *route, *server, *agent, *status, *_error(failed), *version),
                 (*method, *scheme, *route, *status, *_error(failed), *version),
                 error=bool(failed),
-                slots=(Slot("url.path", PATH), Slot("url.query", QUERY)),
+                slots=_SERVER_SLOTS,
                 addressed=host is not None,
             ),
             Side(
@@ -114,8 +115,22 @@ class Kind:
         )
 
 
+_SERVER_SLOTS = (Slot("url.path", PATH), Slot("url.query", QUERY))
+
+
+@lru_cache(4096)
+def _given(name: str, value: str | int) -> Attributes:
+    """One attribute: the same object for all shapes that have it, of which there may be 16,384."""
+    return ((name, value),)
+
+
+def _said(name: str, value: str | int) -> Attributes:
+    """The same, if there is a value."""
+    return _given(name, value) if value else ()
+
+
 def _error(kind: str) -> Attributes:
-    return (("error.type", kind),) if kind else ()
+    return _said("error.type", kind)
 
 
 def status_of(response: bytes) -> tuple[int, int]:

@@ -40,6 +40,7 @@ _OURS = re.compile(r"process\.|telemetry\.")
 _MOST_ANCESTORS = 16
 _MOST_GIVEN = 8 << 10
 """Characters of attributes that a process may give itself: its resource goes out with every request."""
+_PAIRS = 1 << 11
 _SECRET_NAME = re.compile(r"(?i)(pass|secret|token|credential|auth|api[-_]?key|private[-_]?key|dsn)")
 _USER_INFO = re.compile(r"(://)[^/@\s]+@")
 
@@ -80,6 +81,8 @@ class Describer:
         self._seed = f"{dict(host).get('host.id', '')}/{boot_id()}"
         self._booted = round(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME), 2)
         """Unix time of the boot, found once: start times, in ticks of 10 ms, must not change with the clock."""
+        self._pairs: dict[tuple[str, AttributeValue], tuple[str, AttributeValue]] = {}
+        """Of attributes that many resources have in common there is one each."""
         own = read(os.getpid())
         self._own_unit = place(own.cgroup).unit if own else ""
 
@@ -112,7 +115,9 @@ class Describer:
             attributes["service.namespace"] = namespace
         attributes |= detected | dict(self._host) | self._extra | given | dict(TELEMETRY)
         attributes["service.name"] = name
-        return Resource(name, tuple(attributes.items()))
+        if len(self._pairs) >= _PAIRS:
+            self._pairs.clear()
+        return Resource(name, tuple(self._pairs.setdefault(pair, pair) for pair in attributes.items()))
 
     def _know(self, process: Process) -> _Known:
         if "--multiprocessing-fork" in process.argv:

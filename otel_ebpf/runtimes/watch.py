@@ -207,10 +207,13 @@ class Runtimes:
     def _look(self, pid: int) -> bool | float:
         """Returns whether to look again, or after how many seconds."""
         again = False
+        program = elf.identity(f"/proc/{pid}/exe")
         for recogniser in self._recognisers:
             said = recogniser.recognise(pid)
             if isinstance(said, Layout):
                 self._tell(pid, said)
+                if program is not None and elf.identity(f"/proc/{pid}/exe") != program:
+                    self._take_back(pid)
                 return said.refresh
             if isinstance(said, Refusal):
                 again |= said.again
@@ -238,6 +241,11 @@ class Runtimes:
             self.found[pid] = (layout.kind.name.lower(), layout.version)
             if layout.on_need:
                 self._needed[pid] = layout
+
+    def _take_back(self, pid: int) -> None:
+        """It ended, or became another program, while it was looked at: who told of that may have come before us."""
+        self._kernel.maps["runtimes"].delete(np.array(pid, np.uint32))
+        self.gone([pid])
 
     def _attach(self, kind: Kind, probe: Probe, pid: int = -1) -> bool:
         """Returns whether it is attached."""

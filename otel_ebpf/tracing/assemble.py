@@ -46,6 +46,7 @@ from otel_ebpf.tracing.outcome import (
     settle_parents,
 )
 from otel_ebpf.tracing.parents import decide
+from otel_ebpf.tracing.places import Places
 from otel_ebpf.tracing.pool import ARRIVED, ASKED, COVERED, DECIDED, FREE, NOWHERE, OPEN, SEEN, Pool, Rows
 from otel_ebpf.tracing.processes import CALLS, Processes
 from otel_ebpf.tracing.rungs import ladder
@@ -81,7 +82,8 @@ class Assembler:
         statistics: bool = False,
     ) -> None:
         self.counters = Counters()
-        self.processes = Processes()
+        self._places = Places()
+        self.processes = Processes(self._places)
         self._hold = np.uint64(hold_ns)
         self._lag = np.uint64(lag_ns)
         self._limit = limit_rows
@@ -92,13 +94,18 @@ class Assembler:
         self._lineage = Lineage()
         self._openings = Openings(lag_ns + 2 * SKEW_NS)
         self._segments = Segments()
-        self._rungs = ladder(self._lineage, self._openings, self._segments, self.counters, statistics)
+        self._rungs = ladder(self._lineage, self._openings, self._segments, self._places, self.counters, statistics)
         self._threads_known_since = 0
         self.covered: NDArray[np.bool_] = np.zeros(0, np.bool_)
         """(n,) for each of these, whether it is not to be emitted, since the process's own SDK tells of it: its span id
         is that of the SDK's span then, where it is known"""
         self.mates: Rows = np.zeros(0, np.intp)
         """(n,) for each of these, which other one is the other end of its exchange; NOWHERE: none of them"""
+
+    @property
+    def missed(self) -> int:
+        """Processes of which nothing is kept: see `Places`."""
+        return self._places.missed
 
     def hear(
         self,

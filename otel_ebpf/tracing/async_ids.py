@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.tracing.loops import AGREES, CHAIN, NOBODY, Agreement, CallTable, Loops
+from otel_ebpf.tracing.places import Places
 from otel_ebpf.tracing.queues import Ids, Rows
 from otel_ebpf.tracing.rungs.base import NONE, find
 from otel_ebpf.tracing.segments import Segments, is_async
@@ -28,17 +29,15 @@ _HANDED_OVER, _SAME, _DIFFERENT = range(_APART)
 
 
 class AsyncIds:
-    """What the ids say of the calls in a table of `Loops`, and how far that can be believed of each process."""
+    """What the ids say of the calls in a table of `Loops`, and how far that can be believed of each process.
 
-    def __init__(self, segments: Segments) -> None:
+    places: of the processes, which are forgotten by who has them.
+    """
+
+    def __init__(self, segments: Segments, places: Places) -> None:
         self._segments = segments
-        self._by_hand = [Agreement() for _ in range(_APART)]
-        self._trigger = [Agreement() for _ in range(_APART)]
-
-    def forget(self, tgid: NDArray[np.uint32]) -> None:
-        """These processes are gone."""
-        for agreement in (*self._by_hand, *self._trigger):
-            agreement.forget(tgid)
+        self._by_hand = [Agreement(places) for _ in range(_APART)]
+        self._trigger = [Agreement(places) for _ in range(_APART)]
 
     def learn(self, loops: Loops) -> None:
         """Ask the ids of all calls of which it is not known yet where they lead."""

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.foreign.known import NONE, Known
-from otel_ebpf.heap import sparse
 from otel_ebpf.tracing.bits import CLIENT, NO_LINK, TRACEPARENT
 from otel_ebpf.tracing.ids import splitmix64
 from otel_ebpf.tracing.outcome import set_top
+from otel_ebpf.tracing.places import Places
 from otel_ebpf.tracing.pool import COVERED, OWN, UNASKED, Pool, Rows
 
 MODES = ("fill-gaps", "network-only", "everything", "off")
@@ -36,8 +36,6 @@ HOPE = 3
 """So many times that time exports are waited for of a process that none was seen of."""
 LATER_NS = 500 * 10**6
 """Spans are exported in the order of their ends: one of so much later, and what is not there will not come."""
-_PIDS = 1 << 22
-_PID_MASK = np.uint32(_PIDS - 1)
 _NO_SPAN = np.uint64(0)
 _MOST_ENDED = 1 << 12
 
@@ -55,11 +53,12 @@ class Completion:
         protocols: Callable[[NDArray[np.int32]], NDArray[np.uint8]] | None = None,
     ) -> None:
         self.mode = mode
-        self.known = Known()
+        self._places = Places()
+        self.known = Known(self._places)
         self.covered = {"context": 0, "export": 0, "carried_on": 0}
         self._wait = np.uint64(wait_ns)
         self._protocols = protocols
-        self._hoped = sparse(_PIDS, np.uint64)
+        self._hoped = self._places.column(np.uint64)
         """by process: until when an export is hoped for though none was seen; 0: nothing hints at one"""
         self.met: Callable[[NDArray[np.uint64], NDArray[np.uint64]], object] = lambda _roots, _calls: None
         """Told of roots of foreign traces, and of the calls of ours that they answer."""
@@ -72,11 +71,16 @@ class Completion:
         """Whether the contexts that SDKs put into calls count."""
         return self.mode != "off"
 
+    @property
+    def missed(self) -> int:
+        """Processes of which nothing is kept: see `Places`."""
+        return self._places.missed
+
     def hint(self, tgid: NDArray[np.uint32], now: int) -> None:
         """These processes seem to have an SDK."""
         if self.mode == "off" or not len(tgid):
             return
-        pids = tgid & _PID_MASK
+        pids = self._places.take(tgid)
         new = pids[self._hoped[pids] == 0]
         self._hoped[new] = np.uint64(now) + np.uint64(HOPE) * self._wait
         self.active = True
@@ -86,16 +90,14 @@ class Completion:
         if self.active and len(tgid):
             self._ended.append((now + 2 * int(self._wait), tgid.copy()))
         while self._ended and self._ended[0][0] <= now:
-            gone = self._ended.popleft()[1]
-            self._hoped[gone & _PID_MASK] = 0
-            self.known.forget(gone)
+            self._places.forget(self._ended.popleft()[1])
 
     def waiting(self, pool: Pool, rows: Rows, time: np.uint64) -> NDArray[np.bool_]:
         """(n,) whether an export may still tell of the row."""
         spans = pool.spans
         tgid, end = spans.tgid[rows], spans.end[rows]
         told = self.known.told(tgid)
-        waits: NDArray[np.bool_] = (told != 0) | (self._hoped[tgid & _PID_MASK] > time)
+        waits: NDArray[np.bool_] = (told != 0) | (self._hoped[self._places.of(tgid)] > time)
         waits &= (end + self._wait > time) & (told <= end + np.uint64(LATER_NS)) & (pool.deadline[rows] != 0)
         return waits
 

@@ -13,15 +13,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from otel_ebpf.heap import distinct, sparse
+from otel_ebpf.heap import distinct
+from otel_ebpf.tracing.places import Places
 from otel_ebpf.tracing.queues import NEVER, Ids, Rows, alone, matched, throughout
 from otel_ebpf.tracing.rungs.base import NONE, Calls, Requests, find
 
 ROWS = 1 << 14
 CHAIN = 16
 """Calls after calls that are followed back to their request."""
-_PIDS = 1 << 22
-_PID_MASK = np.uint32(_PIDS - 1)
 AGREES, LEAST = 0.99, 3
 """Share of equal answers from which a rule is used for a process, and of how many."""
 _MANY = 32
@@ -118,16 +117,21 @@ Table = TypeVar("Table", RequestTable, CallTable)
 
 
 class Agreement:
-    """How often two rules said the same, by process. least: samples from which that is an answer."""
+    """How often two rules said the same, by process. least: samples from which that is an answer.
 
-    def __init__(self, least: int = LEAST) -> None:
-        self._least = least
-        self._same = sparse(_PIDS, np.uint16)
-        self._all = sparse(_PIDS, np.uint16)
+    Processes are forgotten by who has the places.
+    """
+
+    def __init__(self, places: Places, least: int = LEAST) -> None:
+        self._places, self._least = places, least
+        self._same = places.column(np.uint16)
+        self._all = places.column(np.uint16)
 
     def note(self, tgid: NDArray[np.uint32], same: NDArray[np.bool_]) -> None:
         """(n,) one more sample for each."""
-        pids = tgid & _PID_MASK
+        if not len(tgid):
+            return
+        pids = self._places.take(tgid)
         np.add.at(self._all, pids, np.uint16(1))
         np.add.at(self._same, pids[same], np.uint16(1))
         full = distinct(pids[self._all[pids] > _MEMORY])
@@ -136,45 +140,41 @@ class Agreement:
 
     def share(self, tgid: NDArray[np.uint32]) -> NDArray[np.float64]:
         """(n,) share of equal answers; 0 while there are too few."""
-        pids = tgid & _PID_MASK
+        pids = self._places.of(tgid)
         n = self._all[pids]
         shares: NDArray[np.float64] = np.where(n >= self._least, self._same[pids] / np.maximum(n, 1), 0.0)
         return shares
 
     def known(self, tgid: NDArray[np.uint32]) -> NDArray[np.bool_]:
         """(n,) there are enough."""
-        enough: NDArray[np.bool_] = self._all[tgid & _PID_MASK] >= self._least
+        enough: NDArray[np.bool_] = self._all[self._places.of(tgid)] >= self._least
         return enough
-
-    def forget(self, tgid: NDArray[np.uint32]) -> None:
-        """These processes are gone."""
-        self._same[tgid & _PID_MASK] = self._all[tgid & _PID_MASK] = 0
 
 
 class Loops:
     """The last 16,384 requests and calls of threads that poll, and how far each rule can be believed of whom."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: Places | None = None) -> None:
+        """places: those of others who forget at the same time."""
+        self.places = places = Places() if places is None else places
         self.requests = _empty(RequestTable)
         self.calls = _empty(CallTable)
-        self.turn, self.handed_over, self.order = Agreement(_MANY), Agreement(_MANY), Agreement(_MANY)
+        self.turn, self.handed_over, self.order = (Agreement(places, _MANY) for _ in range(3))
         """of the forward rules with the backward ones; order: of calls that were sent while several requests waited"""
-        self.alone = Agreement(_MANY)
+        self.alone = Agreement(places, _MANY)
         """of order with its backward rule, where one request waited and one response"""
-        self.turn_apart = Agreement()
+        self.turn_apart = Agreement(places)
         """of turn with its backward rule, where order says something else"""
-        self.once = Agreement(_MANY)
+        self.once = Agreement(places, _MANY)
         """whether a call had a request that no other call had: each is passed on once"""
-        self.apart = Agreement(_VERY_MANY)
+        self.apart = Agreement(places, _VERY_MANY)
         """whether no other request was answered after the same response: what came at once was handled one by one"""
-        self.feasible = Agreement(_MANY)
+        self.feasible = Agreement(places, _MANY)
         """whether the request that the backward rule names was open when the call was sent"""
 
     def forget(self, tgid: NDArray[np.uint32]) -> None:
         """These processes are gone."""
-        rules = self.turn, self.handed_over, self.order, self.alone, self.turn_apart
-        for agreement in (*rules, self.once, self.apart, self.feasible):
-            agreement.forget(tgid)
+        self.places.forget(tgid)
 
     def backward(self, tgid: NDArray[np.uint32]) -> NDArray[np.bool_]:
         """(n,) in these processes the last thing received tells for whom an answer was, whatever else holds.

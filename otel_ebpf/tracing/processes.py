@@ -5,8 +5,7 @@ where tasks wander between threads. A process shows by its own rows which kind i
 milliseconds after they ended: evidence that came in meanwhile counts. Each trait only ever switches a rule off, and
 stays until the process is gone.
 
-Process ids are small numbers (PID_MAX_LIMIT is 2^22), so traits lie in arrays of that size, of which only the touched
-pages exist.
+Bounded: traits have places as `places.Places` gives them; who answered is kept in 1 MiB of hashes of threads.
 """
 
 from __future__ import annotations
@@ -16,11 +15,9 @@ from enum import IntFlag
 import numpy as np
 from numpy.typing import NDArray
 
-from otel_ebpf.heap import sparse
 from otel_ebpf.tracing.bits import ANSWERING, EPOLL, MANY
+from otel_ebpf.tracing.places import Places
 
-_PIDS = 1 << 22
-_PID_MASK = np.uint32(_PIDS - 1)
 _ROLE_BITS = 20
 
 
@@ -47,37 +44,39 @@ CALLS = np.uint8(Trait.CALLS)
 
 
 class Processes:
-    """Traits by process id."""
+    """Traits by process."""
 
-    def __init__(self) -> None:
-        self._traits = sparse(_PIDS, np.uint8)
-        self._since = sparse(_PIDS, np.uint64)
-        self._loop = sparse(_PIDS, np.uint64)
-        self._units = sparse(_PIDS, np.uint64)
-        self._unseen = sparse(_PIDS, np.uint64)
+    def __init__(self, places: Places | None = None) -> None:
+        """places: those of others who forget at the same time."""
+        self._places = Places() if places is None else places
+        self._traits = self._places.column(np.uint8)
+        self._since = self._places.column(np.uint64)
+        self._loop = self._places.column(np.uint64)
+        self._units = self._places.column(np.uint64)
+        self._unseen = self._places.column(np.uint64)
         self._answers = np.zeros(1 << _ROLE_BITS, np.bool_)
 
     def traits(self, tgid: NDArray[np.uint32]) -> NDArray[np.uint8]:
         """(n,) Trait of each process."""
-        traits: NDArray[np.uint8] = self._traits[tgid & _PID_MASK]
+        traits: NDArray[np.uint8] = self._traits[self._places.of(tgid)]
         return traits
 
     def answered_unseen(self, tgid: NDArray[np.uint32], time: NDArray[np.uint64]) -> None:
         """(n,) at these times they answered requests that had come before anybody looked; monotonic ns."""
-        np.maximum.at(self._unseen, tgid & _PID_MASK, time)
+        np.maximum.at(self._unseen, self._places.take(tgid), time)
 
     def half_seen(self, tgid: NDArray[np.uint32], start: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """(n,) whether a call may be for a request that nobody saw come."""
-        early: NDArray[np.bool_] = start < self._unseen[tgid & _PID_MASK]
+        early: NDArray[np.bool_] = start < self._unseen[self._places.of(tgid)]
         return early
 
     def serves(self, tgid: NDArray[np.uint32]) -> None:
         """These processes are known to listen, before their first request has ended."""
-        self._traits[tgid & _PID_MASK] |= SERVES
+        self._traits[self._places.take(tgid)] |= SERVES
 
     def with_units(self, tgid: NDArray[np.uint32], time: NDArray[np.uint64]) -> None:
         """(n,) moments in which a unit of execution was read that is not the thread."""
-        pids = tgid & _PID_MASK
+        pids = self._places.take(tgid)
         unknown = self._units[pids] == 0
         if unknown.any():
             self._units[pids[unknown]] = np.iinfo(np.uint64).max
@@ -86,15 +85,13 @@ class Processes:
     def before_units(self, tgid: NDArray[np.uint32], start: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """(n,) whether a row is older than all that its process showed of such units: until the runtime was known, a
         row without one said nothing."""
-        since = self._units[tgid & _PID_MASK]
+        since = self._units[self._places.of(tgid)]
         before: NDArray[np.bool_] = (since != 0) & (start < since)
         return before
 
     def forget(self, tgid: NDArray[np.uint32]) -> None:
         """They exited or became another program."""
-        pids = tgid & _PID_MASK
-        for column in (self._traits, self._since, self._loop, self._units, self._unseen):
-            column[pids] = 0
+        self._places.forget(tgid)
 
     def arrived(
         self,
@@ -106,7 +103,7 @@ class Processes:
         flags: NDArray[np.uint32],
     ) -> None:
         """Learn from rows as they come in: who serves, on which threads, and whether several of them are loops."""
-        pids = tgid & _PID_MASK
+        pids = self._places.take(tgid)
         known = self._traits[pids]
         for new, trait in ((server & ((known & SERVES) == 0), SERVES), (~server & ((known & CALLS) == 0), CALLS)):
             self._traits[pids[new]] |= trait
@@ -133,7 +130,7 @@ class Processes:
         cause: NDArray[np.uint64],
     ) -> None:
         """Learn from client rows at the time when all that ended before them has come in."""
-        pids = tgid & _PID_MASK
+        pids = self._places.take(tgid)
         idle = ((cause == 0) | ((flags & ANSWERING) != 0)) & ((flags & (MANY | EPOLL)) == EPOLL)
         since = self._since[pids]
         self._traits[pids[idle & (since != 0) & (since <= start)]] |= DISPATCHES

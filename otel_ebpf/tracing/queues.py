@@ -8,13 +8,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from otel_ebpf.heap import distinct
 from otel_ebpf.tracing.keys import groups
 
 Ids = NDArray[np.uint64]
 Rows = NDArray[np.intp]
 
-REMOVALS = 32
-"""Requests without a call, and calls without a request, that one pass can find in the queues of a thread."""
 NEVER = np.uint64(2**64 - 1)
 _TIME_BITS = np.uint64(44)
 _TIME_MASK = (np.uint64(1) << _TIME_BITS) - np.uint64(1)
@@ -42,35 +41,43 @@ def matched(
     requests without a call.
 
     A request that was answered before the call of its rank has none; a call that was sent before the request of its
-    rank came is for one that nobody saw come. Either leaves its queue, and those behind it move up. After so many
-    rounds what precedes the first such pair of a thread holds; the rest has to wait.
+    rank came is for one that nobody saw come. Either leaves its queue, and those behind it move up.
     """
-    no_call, no_request, at, owner = queue[:0], left[:0], left[:0], queue[:0]
-    for _ in range(REMOVALS):
-        at, owner = left[:0], queue[:0]
-        if not len(left) or not len(queue):
-            break
-        call, request = _by_rank((calls.thread[left], call_time[left]), (requests.thread[queue], request_time[queue]))
-        at, owner = left[call], queue[request]
-        answered = requests.first_byte[owner] < call_time[at]
-        unseen = ~answered & (requests.start[owner] > calls.wanted[at])
-        wrong = (answered | unseen).nonzero()[0]
-        if not len(wrong):
-            return at, owner, no_request, no_call
-        # Of those of one thread only the first is sure, as what follows moves by it.
-        thread = calls.thread[at[wrong]]
-        wrong = wrong[np.append(True, thread[1:] != thread[:-1])]
-        begins = np.append(True, calls.thread[at[1:]] != calls.thread[at[:-1]]).nonzero()[0]
-        past = np.zeros(len(at), np.intp)
-        past[wrong] = 1
-        before = np.cumsum(past) - past
-        sizes = np.diff(np.append(begins, len(at)))
-        sound = np.cumsum(past) == np.repeat(before[begins], sizes)
-        no_call = np.concatenate([no_call, owner[wrong[answered[wrong]]]])
-        no_request = np.concatenate([no_request, at[wrong[unseen[wrong]]]])
-        left, queue = np.setdiff1d(left, no_request), np.setdiff1d(queue, no_call)
-        at, owner = at[sound], owner[sound]
-    return at, owner, no_request, no_call
+    if not len(left) or not len(queue):
+        return left[:0], queue[:0], left[:0], queue[:0]
+    left, queue = _of_common_threads(calls.thread, left, requests.thread, queue)
+    left, begins = _in_order(left, calls.thread, call_time)
+    queue, opens = _in_order(queue, requests.thread, request_time)
+    sizes = np.minimum(np.diff(begins), np.diff(opens))
+    rank = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    at, owner = left[np.repeat(begins[:-1], sizes) + rank], queue[np.repeat(opens[:-1], sizes) + rank]
+    wrong = (requests.first_byte[owner] < call_time[at]) | (requests.start[owner] > calls.wanted[at])
+    if not wrong.any():
+        return at, owner, left[:0], queue[:0]
+    thread = np.repeat(np.arange(len(sizes)), sizes)
+    astray = distinct(thread[wrong])
+    fits = np.ones(len(sizes), np.bool_)
+    fits[astray] = False
+    found: list[tuple[int, int]] = []
+    no_request: list[int] = []
+    no_call: list[int] = []
+    for one in astray.tolist():  # few, and of those only what came since they were looked at last
+        mine, theirs = left[begins[one] : begins[one + 1]], queue[opens[one] : opens[one + 1]]
+        _walk(
+            [column.tolist() for column in (mine, call_time[mine], calls.wanted[mine])],
+            [column.tolist() for column in (theirs, requests.start[theirs], requests.first_byte[theirs])],
+            found,
+            no_request,
+            no_call,
+        )
+    pairs = np.array(found, np.intp).reshape(-1, 2)
+    sound = fits[thread]
+    return (
+        np.concatenate([at[sound], pairs[:, 0]]),
+        np.concatenate([owner[sound], pairs[:, 1]]),
+        np.array(no_request, np.intp),
+        np.array(no_call, np.intp),
+    )
 
 
 def alone(thread: Ids, came: Ids, went: Ids, rows: Rows) -> NDArray[np.bool_]:
@@ -128,22 +135,43 @@ def _clock(times: Ids, origin: np.uint64) -> Ids:
     return after
 
 
-def _by_rank(calls: Sequence[Ids], requests: Sequence[Ids]) -> tuple[Rows, Rows]:
-    """Pairs (call, request) of the same thread and the same rank in time, ordered by thread and time."""
-    threads, which = groups(np.concatenate([calls[0], requests[0]]))
-    of_call, of_request = which[: len(calls[0])], which[len(calls[0]) :]
-    call, call_rank = _ranks(of_call, calls[1], len(threads))
-    request, request_rank = _ranks(of_request, requests[1], len(threads))
-    width = max(len(of_call), len(of_request)) + 1
-    left, right = of_call[call] * width + call_rank, of_request[request] * width + request_rank
-    at = np.minimum(np.searchsorted(right, left), len(right) - 1)
-    same = right[at] == left
-    return call[same], request[at[same]]
+def _walk(
+    calls: Sequence[list[int]],
+    requests: Sequence[list[int]],
+    found: list[tuple[int, int]],
+    no_request: list[int],
+    no_call: list[int],
+) -> None:
+    """`matched` for one thread. calls: rows, times, since when wanted. requests: rows, starts, first bytes."""
+    call, time, wanted = calls
+    request, start, answered = requests
+    i = j = 0
+    while i < len(call) and j < len(request):
+        if answered[j] < time[i]:
+            no_call.append(request[j])
+            j += 1
+        elif start[j] > wanted[i]:
+            no_request.append(call[i])
+            i += 1
+        else:
+            found.append((call[i], request[j]))
+            i, j = i + 1, j + 1
 
 
-def _ranks(group: NDArray[np.intp], time: Ids, count: int) -> tuple[Rows, Rows]:
-    """Order by group and time, and each one's place in its group."""
-    order = np.lexsort((time, group))
-    sizes = np.bincount(group, minlength=count)
-    begins = np.cumsum(sizes) - sizes
-    return order, np.arange(len(group)) - begins[group[order]]
+def _of_common_threads(mine: Ids, left: Rows, theirs: Ids, queue: Rows) -> tuple[Rows, Rows]:
+    """Those rows of either table whose threads are among the other rows'. mine, theirs: the tables' threads."""
+    threads = distinct(mine[left])
+    at = np.searchsorted(threads, theirs[queue])
+    at[at == len(threads)] = 0
+    queue = queue[threads[at] == theirs[queue]]
+    common = np.zeros(len(threads), np.bool_)
+    common[np.searchsorted(threads, theirs[queue])] = True
+    left = left[common[np.searchsorted(threads, mine[left])]]
+    return left, queue
+
+
+def _in_order(rows: Rows, thread: Ids, time: Ids) -> tuple[Rows, Rows]:
+    """The rows by thread and time; (threads + 1,) where those of each thread begin."""
+    rows = rows[np.lexsort((time[rows], thread[rows]))]
+    of = thread[rows]
+    return rows, np.append(np.append(True, of[1:] != of[:-1])[: len(rows)].nonzero()[0], len(rows))

@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from otel_ebpf.combinations import Combinations
 from otel_ebpf.metrics import DurationMetrics, HistogramPoint, Temporality
+from otel_ebpf.metrics.durations import OVERFLOWS
 from otel_ebpf.metrics.instruments import ALL_BOUNDS, DB_BOUNDS, HTTP_BOUNDS, instrument
 from otel_ebpf.model import Attributes, Endpoint, Kind, Resource
 from otel_ebpf.otlp import metrics as otlp_metrics
@@ -212,6 +213,22 @@ def test_series_beyond_the_cap_are_counted_together() -> None:
     assert len([name for _, name, _ in points if name == "dns.lookup.duration"]) == 3 + 2
     assert points["shop", "http.server.request.duration", GET].count == 1
     assert metrics.overflowed == 14
+
+
+def test_programs_that_run_for_a_moment_do_not_get_a_series_each_for_ever() -> None:
+    tables = tables_of()
+    tables.resources.limit = 10**6
+    metrics = metrics_of(tables, max_series=100)
+    programs = [tables.resources.id(Resource("curl", (("process.pid", i),))) for i in range(20_000)]
+    for first in range(0, len(programs), 1000):
+        metrics.record(spans_of([Row(resource=program) for program in programs[first : first + 1000]]))
+
+    points = metrics.collect(0).points
+
+    assert len(metrics) == 100 + OVERFLOWS + 1
+    (nameless,) = points[Resource("", ())].values()
+    assert [point.attributes for point in nameless] == [(("otel.metric.overflow", True),)]
+    assert sum(point.count for named in points.values() for of in named.values() for point in of) == 20_000
 
 
 @pytest.mark.parametrize("temporality", list(Temporality))

@@ -415,6 +415,17 @@ def test_what_has_ended_is_forgotten_after_the_grace(monkeypatch: pytest.MonkeyP
     assert not found._to_verify and not any(found._pids.values()) and not found._ids.any()
 
 
+def test_of_programs_that_ran_for_a_moment_the_last_ones_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "MOST_ENDED", 1000)
+    found, _ = fresh()
+    for first in range(100_000, 200_000, 1000):
+        pids, at = np.arange(first, first + 1000, dtype=np.uint32), np.full(1000, time.monotonic_ns(), np.uint64)
+        found.ids(pids, at)  # calls of theirs, of which none is there any more
+    found.ids(pids[:0], at[:0])
+    assert len(found) == len(found._to_verify) == len(found._ended) + len(found._ended_unused) == 2000
+    assert found.hurried == 98_000
+
+
 def test_a_storm_of_programs_that_say_nothing_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     monkeypatch.setattr(procfs, "read", read.append)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from otel_ebpf.kernel import elf
 from otel_ebpf.kernel.btf import Btf, object_path
 from otel_ebpf.kernel.objects import Object
 from otel_ebpf.runtimes import watch
@@ -35,6 +36,9 @@ class KernelMap:
 
     def update(self, key: NDArray[np.generic], value: NDArray[np.generic]) -> None:
         self.entries[int(key)] = value.tobytes()
+
+    def delete(self, key: NDArray[np.generic]) -> None:
+        self.entries.pop(int(key), None)
 
 
 @dataclass
@@ -68,6 +72,18 @@ def test_a_layout_is_told_to_the_kernel_with_a_new_epoch(world: World) -> None:
     assert runtimes.found == {77: ("node", "22.1.0")}
     runtimes.gone([77])
     assert runtimes.found == {}
+
+
+def test_nothing_is_kept_of_a_process_that_ended_while_it_was_looked_at(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executables = iter([(1, 2)] + [None] * 9)
+    monkeypatch.setattr(elf, "identity", lambda path: next(executables))
+    epochs = world.maps["runtimes_epoch"].entries
+    runtimes = run(world, Recogniser(lambda pid: Layout(Kind.NODE, "22.1.0", refresh=9.0)), lambda: bool(epochs), 77)
+    assert world.maps["runtimes"].entries == {}
+    assert runtimes.found == {}
+    assert runtimes._told == {}
 
 
 def test_what_cannot_be_read_yet_is_looked_at_again_some_times(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

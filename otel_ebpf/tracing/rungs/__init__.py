@@ -5,6 +5,7 @@ from __future__ import annotations
 from otel_ebpf.tracing.counters import Counters
 from otel_ebpf.tracing.lineage import Lineage
 from otel_ebpf.tracing.openings import Openings
+from otel_ebpf.tracing.places import Places
 from otel_ebpf.tracing.rungs.base import Calls, Proposal, Requests, Rung
 from otel_ebpf.tracing.rungs.event_loop import EventLoop
 from otel_ebpf.tracing.rungs.forwarded import Forwarded
@@ -32,15 +33,20 @@ __all__ = [
 
 
 def ladder(
-    lineage: Lineage, openings: Openings, segments: Segments, counters: Counters, statistics: bool = False
+    lineage: Lineage,
+    openings: Openings,
+    segments: Segments,
+    places: Places,
+    counters: Counters,
+    statistics: bool = False,
 ) -> list[Rung]:
     """The rungs in the order in which they are believed; each assembler has its own. statistics: the last one, too."""
     certain: list[Rung] = [
         Forwarded(),
         RequestId(),
         Unit(lineage),
-        ThreadResponse(),
+        ThreadResponse(places),
         ThreadAlone(),
-        EventLoop(openings, segments),
+        EventLoop(openings, segments, places),
     ]
     return [*certain, Statistics(counters)] if statistics else certain

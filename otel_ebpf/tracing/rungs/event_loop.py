@@ -33,6 +33,7 @@ from otel_ebpf.tracing.async_ids import AsyncIds
 from otel_ebpf.tracing.bits import EPOLL
 from otel_ebpf.tracing.loops import AGREES, NOBODY, Loops
 from otel_ebpf.tracing.openings import Openings
+from otel_ebpf.tracing.places import Places
 from otel_ebpf.tracing.processes import MIGRATES, SERVES
 from otel_ebpf.tracing.queues import Ids, Rows
 from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, Rung, find
@@ -54,10 +55,10 @@ class EventLoop(Rung):
 
     link = Link.TURN
 
-    def __init__(self, openings: Openings, segments: Segments) -> None:
+    def __init__(self, openings: Openings, segments: Segments, places: Places | None = None) -> None:
         self._openings = openings
-        self._ids = AsyncIds(segments)
-        self._loops = Loops()
+        self._loops = Loops(places)
+        self._ids = AsyncIds(segments, self._loops.places)
         self._found = np.zeros(0, np.uint64)
         self._method = np.zeros(0, np.uint8)
 
@@ -88,7 +89,6 @@ class EventLoop(Rung):
 
     def forget(self, tgid: NDArray[np.uint32]) -> None:
         self._loops.forget(tgid)
-        self._ids.forget(tgid)
 
     def _decide(self, calls: Calls, mine: NDArray[np.intp]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
         """(k,) span id of the request of each call of `mine`, 0: not (yet) decided; (k,) by which `Link`."""

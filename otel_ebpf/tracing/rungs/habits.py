@@ -11,18 +11,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from otel_ebpf.heap import sparse
+from otel_ebpf.tracing.places import Places
 
 SURE = 0.99
 """98 chances of which none was taken."""
 ONCE = 10.0
-_PIDS = 1 << 22
-_PID_MASK = np.uint32(_PIDS - 1)
 _MOST = np.uint32(1 << 30)
 
 
 class Habit:
-    """One kind of behaviour, by process id (PID_MAX_LIMIT is 2^22); only pages of processes with chances exist.
+    """One kind of behaviour, by process. places: those of others who forget at the same time.
 
     >>> habit = Habit()
     >>> habit.chance(np.full(500, 17, np.uint32))
@@ -30,30 +28,31 @@ class Habit:
     array([0.998008, 0.      ], dtype=float32)
     """
 
-    def __init__(self) -> None:
-        self._chances = sparse(_PIDS, np.uint32)
-        self._taken = sparse(_PIDS, np.uint32)
+    def __init__(self, places: Places | None = None) -> None:
+        self._places = Places() if places is None else places
+        self._chances = self._places.column(np.uint32)
+        self._taken = self._places.column(np.uint32)
 
     def forget(self, tgid: NDArray[np.uint32]) -> None:
         """These processes ended, or became another program."""
-        self._chances[tgid & _PID_MASK] = 0
-        self._taken[tgid & _PID_MASK] = 0
+        self._places.forget(tgid)
 
     def chance(self, tgid: NDArray[np.uint32]) -> None:
         """(n,) one for each time that the process might have done it."""
-        _count(self._chances, tgid)
+        self._count(self._chances, tgid)
 
     def taken(self, tgid: NDArray[np.uint32]) -> None:
         """(n,) one for each time that it did."""
-        _count(self._taken, tgid)
+        self._count(self._taken, tgid)
 
     def never(self, tgid: NDArray[np.uint32]) -> NDArray[np.float32]:
         """(n,) that the process did not do it this time; 0: not known."""
-        pids = tgid & _PID_MASK
+        pids = self._places.of(tgid)
         sure = 1 - (ONCE * self._taken[pids] + 1.0) / (self._chances[pids] + 2.0)
         return np.where(sure >= SURE, sure, 0).astype(np.float32)
 
-
-def _count(of: NDArray[np.uint32], tgid: NDArray[np.uint32]) -> None:
-    pids, counts = np.unique(tgid & _PID_MASK, return_counts=True)
-    of[pids] = np.minimum(of[pids] + counts.astype(np.uint32), _MOST)
+    def _count(self, of: NDArray[np.uint32], tgid: NDArray[np.uint32]) -> None:
+        if not len(tgid):
+            return
+        pids, counts = np.unique(self._places.take(tgid), return_counts=True)
+        of[pids] = np.minimum(of[pids] + counts.astype(np.uint32), _MOST)

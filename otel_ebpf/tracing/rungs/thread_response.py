@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from otel_ebpf.model import Link
 from otel_ebpf.tracing.bits import AWAKE
 from otel_ebpf.tracing.keys import groups
+from otel_ebpf.tracing.places import Places
 from otel_ebpf.tracing.processes import MIGRATES, SERVES
 from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, Rung, inside
 from otel_ebpf.tracing.rungs.habits import Habit
@@ -38,12 +39,12 @@ class ThreadResponse(Rung):
 
     link = Link.THREAD_RESPONSE
 
-    def __init__(self) -> None:
+    def __init__(self, places: Places | None = None) -> None:
         self._threads = np.zeros(0, np.uint64)
         self._last_end = np.zeros(0, np.uint64)
-        self._leave = Habit()
+        self._leave = Habit(places)
         """calls after a response"""
-        self._call_first = Habit()
+        self._call_first = Habit(places)
         """calls for a request that is put aside then"""
 
     def forget(self, tgid: NDArray[np.uint32]) -> None:

@@ -31,6 +31,8 @@ _WORDS = {
     "server_end_late": "metrics: some calls are counted without the server's duration",
     "waiting_too_many": "metrics: some calls are counted without their other end",
     "too_many_addresses": "some peers stand in the picture by their address instead of their name",
+    "too_many_ended": "late requests of processes that ended may lack their service's name",
+    "too_many": "more processes at once than the agent keeps: some requests may stand in traces of their own",
     "too_many_server_names": "some peers stand in the picture by their address instead of their name",
     "not_a_server_name": "some peers stand in the picture by their address instead of their name",
 }
