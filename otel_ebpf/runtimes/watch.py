@@ -84,7 +84,9 @@ class Runtimes:
         To be called before connections are observed: what is seen of a process whose runtime is not known yet would be
         taken for its threads'.
         """
-        pids = sorted((int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()), reverse=True)
+        entries = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        # Threads of the kernel have no program: on a small host they are most of all processes.
+        pids = sorted((int(one.name) for one in entries if elf.identity(f"{one}/exe") is not None), reverse=True)
         until = time.monotonic() + FIRST_LOOK
         at = 0
         while at < len(pids) and time.monotonic() < until:
