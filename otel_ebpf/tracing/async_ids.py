@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from otel_ebpf.tracing.loops import AGREES, CHAIN, NOBODY, Agreement, CallTable, Loops
 from otel_ebpf.tracing.places import Places
 from otel_ebpf.tracing.queues import Ids, Rows
-from otel_ebpf.tracing.rungs.base import NONE, find
+from otel_ebpf.tracing.rungs.base import NONE
 from otel_ebpf.tracing.segments import Segments, is_async
 
 _NOT_YET = 2.0
@@ -83,7 +83,7 @@ class AsyncIds:
         """Calls after calls: those that need another call's answer come after it."""
         calls = loops.calls
         cause = np.stack(self._segments.causes(calls.thread[rows], calls.ids[rows]))
-        request, call = (find(table.span_id, cause.ravel()).reshape(cause.shape) for table in (loops.requests, calls))
+        request, call = (find(cause.ravel()).reshape(cause.shape) for find in (loops.find_requests, loops.find_calls))
         left = np.arange(len(rows))
         for _ in range(CHAIN):
             # What is neither here nor there is a request that has not ended, or a call that has not been handed over.
@@ -110,7 +110,7 @@ class AsyncIds:
         requests, calls = loops.requests, loops.calls
         above = np.where(is_async(calls.ids[call]), order[call], self._turns(loops, call))
         named = np.where(call != NONE, above, NOBODY)
-        at = np.where(request != NONE, request, find(requests.span_id, named))
+        at = np.where(request != NONE, request, loops.find_requests(named))
         wanted = calls.wanted[rows]
         open_then = (requests.start[at] <= wanted) & (wanted <= requests.first_byte[at])
         open_then &= (at != NONE) & (requests.tgid[at] == calls.tgid[rows])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from otel_ebpf.heap import distinct
 from otel_ebpf.tracing.places import Places
 from otel_ebpf.tracing.queues import NEVER, Ids, Rows, alone, matched, throughout
-from otel_ebpf.tracing.rungs.base import NONE, Calls, Requests, find
+from otel_ebpf.tracing.rungs.base import NONE, Calls, Index, Requests
 
 ROWS = 1 << 14
 CHAIN = 16
@@ -159,6 +159,7 @@ class Loops:
         self.places = places = Places() if places is None else places
         self.requests = _empty(RequestTable)
         self.calls = _empty(CallTable)
+        self._request_ids, self._call_ids = Index(self.requests.span_id), Index(self.calls.span_id)
         self.turn, self.handed_over, self.order = (Agreement(places, _MANY) for _ in range(3))
         """of the forward rules with the backward ones; order: of calls that were sent while several requests waited"""
         self.alone = Agreement(places, _MANY)
@@ -198,6 +199,18 @@ class Loops:
         named: Ids = calls.retro[(calls.order == NOBODY) & (calls.retro != NOBODY)]
         return named
 
+    def find_requests(self, span_ids: Ids) -> Rows:
+        """(n,) rows of `requests`, or NONE."""
+        if self._request_ids.keys is not self.requests.span_id:
+            self._request_ids = Index(self.requests.span_id)
+        return self._request_ids.find(span_ids)
+
+    def find_calls(self, span_ids: Ids) -> Rows:
+        """(n,) rows of `calls`, or NONE."""
+        if self._call_ids.keys is not self.calls.span_id:
+            self._call_ids = Index(self.calls.span_id)
+        return self._call_ids.find(span_ids)
+
     def learn(self, calls: Calls, mine: Rows, requests: Requests, unknown: Unknown) -> None:
         """New calls (`mine` of them), and requests that became known: apply all rules to what is at hand."""
         self._add_calls(calls, mine)
@@ -214,7 +227,7 @@ class Loops:
         self._compare()
 
     def _add_calls(self, calls: Calls, mine: Rows) -> None:
-        new = mine[find(self.calls.span_id, calls.span_id[mine]) == NONE]
+        new = mine[self.find_calls(calls.span_id[mine]) == NONE]
         if len(new):
             self.calls = _joined(self.calls, _call_table(calls, new))
 
@@ -222,9 +235,9 @@ class Loops:
         """A call is for the request that the thread had received before; else for that of the call before."""
         calls = self.calls
         left = ((calls.turn == NOBODY) & (calls.after != NOBODY)).nonzero()[0]
-        named = find(self.requests.span_id, calls.after[left]) != NONE
+        named = self.find_requests(calls.after[left]) != NONE
         calls.turn[left[named]] = calls.after[left[named]]
-        before = find(calls.span_id, calls.after[left])
+        before = self.find_calls(calls.after[left])
         left, before = left[before != NONE], before[before != NONE]
         calls.direct[left] |= calls.conn[before] == calls.conn[left]
         calls.handed_over[left] |= calls.direct[left]
@@ -279,7 +292,7 @@ class Loops:
         one after which that call was sent."""
         calls, requests = self.calls, self.requests
         request = (~requests.looked_at & (requests.after != NOBODY)).nonzero()[0]
-        call = find(calls.span_id, requests.after[request])
+        call = self.find_calls(requests.after[request])
         request, call = request[call != NONE], call[call != NONE]
         requests.looked_at[request] = True
         same = calls.tgid[call] == requests.tgid[request]
@@ -294,7 +307,7 @@ class Loops:
             unknown = calls.retro[call] == NOBODY
             calls.retro[call[unknown]] = requests.span_id[request[unknown]]
             calls.followed[call[unknown]] = step > 0
-            before = find(calls.span_id, calls.after[call])
+            before = self.find_calls(calls.after[call])
             onward = unknown & (before != NONE)
             request, call, before = request[onward], call[onward], before[onward]
             onward = (calls.conn[before] != calls.conn[call]) & (requests.start[request] <= calls.start[before])

@@ -97,7 +97,7 @@ class EventLoop(Rung):
         waits = self._openings.waiting_recently(calls.tgid[mine], calls.start[mine])
         settled = (~waits & ~calls.half_seen[mine]).nonzero()[0]
         table = self._loops.calls
-        at = find(table.span_id, calls.span_id[mine[settled]])
+        at = self._loops.find_calls(calls.span_id[mine[settled]])
         settled, at = settled[at != NONE], at[at != NONE]
         if not len(at):
             return found, method
@@ -181,6 +181,6 @@ class EventLoop(Rung):
     def _possible(self, calls: Calls, mine: NDArray[np.intp], found: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Nothing is for a request that had been answered, or had not come, when the call was sent."""
         requests, start = self._loops.requests, calls.start[mine]
-        at = find(requests.span_id, found)
+        at = self._loops.find_requests(found)
         possible = (at != NONE) & (requests.start[at] <= start) & (calls.wanted[mine] <= requests.first_byte[at])
         return np.where(possible, found, NOBODY)
