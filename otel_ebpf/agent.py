@@ -8,7 +8,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from threading import Thread
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -61,6 +61,8 @@ class Agent:
             CaptureSettings(
                 request_timeout_ns=int(config.kernel.request_timeout * 1e9),
                 netns=inode_of(config.filter.network_namespace),
+                propagates=config.propagation != "off",
+                trust=config.traces.trust_incoming,
                 rings={
                     "exchanges_head": config.kernel.rings.head,
                     "exchanges_small": config.kernel.rings.small,
@@ -75,7 +77,12 @@ class Agent:
         """What the operator should know besides what the parts report."""
         self.exporter = Exporter(otlp_settings(config))
         self.pipeline = Pipeline(
-            config, self.source.object.btf.dtype("connection"), self._submit, self.sinks, self.source.follow_exports
+            config,
+            self.source.object.btf.dtype("connection"),
+            self._submit,
+            self.sinks,
+            self.source.follow_exports,
+            self._proven,
         )
         self._metrics_due = time.monotonic() + config.metrics.interval
         self._given_back = time.monotonic()
@@ -115,6 +122,10 @@ class Agent:
         if time.monotonic() - self._given_back >= GIVE_BACK_SECONDS:
             self._given_back = time.monotonic()
             heap.give_back()
+
+    def _proven(self, pids: Iterable[int], yes: bool) -> None:
+        if self.source.propagation is not None:
+            self.source.propagation.proven(pids, yes)
 
     def _tell_refusals(self) -> None:
         """Once each, in the log."""

@@ -124,6 +124,7 @@ class Flag(IntFlag):
     MIDSTREAM = 1 << 16
     ANSWERING = 1 << 17
     BORN = 1 << 18
+    CARRIED = 1 << 19
 
 
 class Unit(IntEnum):
@@ -167,6 +168,8 @@ class Link(IntEnum):
     DATADOG = 33
     XRAY = 34
     """In the message, as 1 to 3 are."""
+    TCP_OPTION = 35
+    """In a TCP option beside the message, from the agent of the other host."""
     PENDING = 255
     """Not decided yet; never exported."""
 

@@ -8,6 +8,7 @@ One direction, whole batches; what is lost in a stage is counted by that stage a
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ from otel_ebpf.tracing.completion import Completion as ForeignCompletion
 from otel_ebpf.tracing.sampling import Sampler
 from otel_ebpf.tracing.tail import Tail, local_roots
 from otel_ebpf.tracing.trust import Trust
+from otel_ebpf.tracing.wire import SDK_SHOWS_NS, Arrived, Evidence
 
 CONNECTION_SERVER, CONNECTION_UNSEEN = 1, 16
 """`enum connection_flags` of bpf/include/records.h."""
@@ -90,7 +92,8 @@ class Pipeline:
     """All stages between capture and export.
 
     submit: takes (signal, message), must not block. connection: dtype of `struct connection`. follow: told of ports
-    at which there are receivers of telemetry.
+    at which there are receivers of telemetry. proven: told of processes whose calls the kernel side may tell to other
+    hosts (True), or may no more.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Pipeline:
         submit: Callable[[str, Message], object],
         sinks: Sequence[Sink] = (),
         follow: Callable[[Iterable[int]], object] | None = None,
+        proven: Callable[[Iterable[int], bool], object] | None = None,
     ) -> None:
         self.config = config
         self.clock = UnixClock()
@@ -147,7 +151,12 @@ class Pipeline:
             lag_ns=ARRIVAL_NS,
             completion=self.foreign,
             statistics=config.traces.statistics,
+            random=os.urandom if config.propagation == "off" else None,
         )
+        self.arrived = Arrived()
+        patience = 0 if config.completion == "off" else SDK_SHOWS_NS
+        self.evidence = Evidence(self.assembler.processes, patience) if config.propagation != "off" else None
+        self._proven = proven or (lambda _pids, _yes: None)
         self.trust = Trust(config.traces.trust_incoming)
         self.sample = Sampler(config.sampling.sampler, config.sampling.ratio).sample
         self.tail = self._make_tail(config)
@@ -199,6 +208,8 @@ class Pipeline:
         self.resources.update(drain.processes)
         if len(drain.processes):
             self.assembler.forget(drain.processes["tgid"])
+            if self.evidence is not None:
+                self.evidence.forget(drain.processes["tgid"])
         self.foreign.forget(drain.processes["tgid"], now)
         if len(drain.connections):
             served = (drain.connections["flags"] & np.uint32(CONNECTION_SERVER)) != 0
@@ -224,10 +235,17 @@ class Pipeline:
                 self.counts["excluded"] += int(len(kept) - np.count_nonzero(kept))
                 spans, waits = spans.take(kept), waits[kept]
         self.stages.end("resource")
+        if drain.contexts is not None:
+            self.arrived.hear(drain.contexts)
+            self.arrived.apply(spans)
         self.assembler.hear(drain.lineages, drain.open_since, drain.swept, drain.segments, drain.swept_until)
         decided = self.assembler.feed(spans, drain.swept, waits)
         if now - self._renamed < RENAMED_NS and len(decided):
             decided.resource = self.resources.ids(decided.tgid, decided.start)
+        if self.evidence is not None:
+            risen, fallen = self.evidence.judge(decided, self.assembler.covered, now)
+            self._proven(fallen, False)
+            self._proven(risen, True)
         self.stages.end("trace")
         self._graph(decided, drain.swept)
         self.emit(decided, self.assembler.covered, self.assembler.mates)

@@ -32,6 +32,7 @@ enum exchange_flags {
 	EXCHANGE_MIDSTREAM = 1 << 16, /* the connection was there before it was first seen */
 	EXCHANGE_ANSWERING = 1 << 17, /* the request in `cause` was being answered already when this one was sent */
 	EXCHANGE_BORN = 1 << 18,      /* client: the first on a connection whose connect() was seen */
+	EXCHANGE_CARRIED = 1 << 19,   /* client: the other host was told of it, as a child of `cause` (propagate.bpf.c) */
 };
 
 /* One request and its response, as one end of a connection saw them. Times: CLOCK_MONOTONIC ns; 0 = did not happen. */

@@ -17,8 +17,10 @@ const volatile struct {
 	u32 agent;       /* tgid of the agent: never observed */
 	u32 netns;       /* network namespace that is observed, by its inode number; 0: all of them */
 	u32 storage;     /* 1: sock_*_length hooks and socket/task storage; 0: sys_exit and hash maps */
+	u32 trust;       /* enum trust: of whom contexts on the wire are believed */
 } config SEC(".rodata.config") = {};
 
+enum trust { TRUST_NONE = 0, TRUST_PRIVATE = 1, TRUST_ALL = 2 };
 enum phase { IDLE = 0, REQUEST = 1, RESPONSE = 2, REPORTED = 3 };
 
 /* One end of a connection. */

@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from otel_ebpf.capture.propagation import Propagation
 from otel_ebpf.capture.tls import TlsSource
-from otel_ebpf.errors import KernelError
+from otel_ebpf.errors import KernelError, UnsupportedError
 from otel_ebpf.kernel.features import has_sock_length
 from otel_ebpf.kernel.objects import Iterator, Object
 from otel_ebpf.kernel.ring import Ring
@@ -41,6 +42,8 @@ _TELLING = ("connections", "processes", "server_names", "lineages", "segments", 
 """Rings of what concerns exchanges: read after them."""
 
 
+_TRUST = {"none": 0, "private": 1, "all": 2}
+"""`enum trust` of bpf/include/state.h."""
 _NO_PIDS = np.zeros(0, np.uint32)
 
 
@@ -55,14 +58,18 @@ class CaptureSettings:
     """inode number of the one network namespace that is observed; 0: all"""
     rings: Mapping[str, int] = field(default_factory=dict)
     """bytes by ring name, powers of two; what is not named keeps its compiled size"""
+    propagates: bool = False
+    """contexts are sent and read in TCP options"""
+    trust: str = "all"
+    """whose, one of `tracing.trust.NAMES`"""
 
 
 @dataclass(slots=True)
 class Drain:
     """What was in the rings: exchanges by size class, and the announcements that concern them.
 
-    server_names, lineages, segments, exports: records of these structs (`struct export_chunk`); None: the source has
-    none.
+    server_names, lineages, segments, exports, contexts: records of these structs (`struct export_chunk`,
+    `arrived_context`); None: the source has none.
     open_since: processes that had an open request at `swept`, (n,) ids and (n,) records of `struct open_since`.
     swept_until: when that had been seen; on a busy host the sweep takes its time. 0: at `swept`.
     swept: CLOCK_MONOTONIC ns; every exchange whose connection had been idle for IDLE_NS by then has been handed over.
@@ -78,6 +85,7 @@ class Drain:
     exports: NDArray[np.void] | None = None
     open_since: tuple[NDArray[np.uint32], NDArray[np.void] | None] = (_NO_PIDS, None)
     swept_until: int = 0
+    contexts: NDArray[np.void] | None = None
 
     def __bool__(self) -> bool:
         """Whether there was anything."""
@@ -117,6 +125,7 @@ class LiveSource:
         self._stat_names = _labels(self.object.btf.enum("stat"), "STAT_")
         self.tls: TlsSource | None = None
         self.runtimes: Runtimes | None = None
+        self.propagation: Propagation | None = None
         self._swept = self._swept_until = 0
         self._tidied = 0
         self._queried = 0
@@ -138,6 +147,7 @@ class LiveSource:
             "agent": os.getpid(),
             "netns": self.settings.netns,
             "storage": int(self.storage),
+            "trust": _TRUST[self.settings.trust],
         }
         requests.set_constants("config", **constants)
         requests.load()
@@ -157,6 +167,8 @@ class LiveSource:
         except KernelError as failure:
             self.tls = None
             self.failures["tls"] = str(failure)
+        if self.settings.propagates:
+            self._propagate(constants, unused)
         self._sweep = requests.attach_iterator(
             self._sweeper, requests.maps[_STORAGE_MAPS[0] if self.storage else _HASH_MAPS[0]]
         )
@@ -173,6 +185,15 @@ class LiveSource:
         self._lineages = Ring(maps["lineages"].fd, maps["lineages"].max_entries, btf.dtype("lineage"))
         self._segments = Ring(maps["segments"].fd, maps["segments"].max_entries, btf.dtype("segment"))
         self._exports = Ring(maps["exports"].fd, maps["exports"].max_entries, btf.dtype("export_chunk"))
+
+    def _propagate(self, constants: dict[str, int], unused: Collection[str]) -> None:
+        """After all other programs are attached: it builds on what they find."""
+        try:
+            self.propagation = Propagation(self.object, constants, unused)
+            self.propagation.start()
+        except (KernelError, UnsupportedError) as failure:
+            self.propagation = None
+            self.failures["propagation"] = str(failure)
 
     def read(self, now: int) -> Drain:
         """All that is there. Announcements are read last: they were written before the exchanges that need them.
@@ -221,6 +242,7 @@ class LiveSource:
             self._exports.read(),
             self._open_since,
             self._swept_until,
+            self.propagation.read() if self.propagation else None,
         )
 
     def statistics(self) -> dict[str, int]:
@@ -236,7 +258,8 @@ class LiveSource:
     def rings(self) -> list[int]:
         """Descriptors that tell when a ring fills (edge-triggered): see `wakeup` in bpf/include/emit.h."""
         names = (*(f"exchanges_{size}" for size in _SIZES), *_TELLING)
-        return [self.object.maps[name].fd for name in names]
+        rings = [self.object.maps[name].fd for name in names]
+        return [*rings, self.propagation.ring] if self.propagation else rings
 
     def fills(self) -> dict[str, float]:
         """Part of each ring that is in use."""
@@ -249,7 +272,8 @@ class LiveSource:
             "segments": self._segments,
             "exports": self._exports,
         }
-        return {name: ring.fill for name, ring in rings.items()}
+        fills = {name: ring.fill for name, ring in rings.items()}
+        return {**fills, "arrived_contexts": self.propagation.fill} if self.propagation else fills
 
     def follow_exports(self, ports: Iterable[int]) -> None:
         """There are receivers of telemetry: what clients write to these ports, in plain text, is handed over whole."""
@@ -261,6 +285,8 @@ class LiveSource:
         self, announced: NDArray[np.void], processes: NDArray[np.void], listens: NDArray[np.uint32]
     ) -> None:
         """Runtimes of processes that are new here, or no more what they were; `listens`: that are about to serve."""
+        if self.propagation and len(processes):
+            self.propagation.gone(processes["tgid"].tolist())
         if self.runtimes is None:
             return
         if len(processes):
@@ -308,6 +334,8 @@ class LiveSource:
 
     def close(self) -> None:
         """Detach; what is still in the rings is gone."""
+        if self.propagation:
+            self.propagation.close()
         if self.runtimes:
             self.runtimes.close()
         if self.tls:

@@ -26,6 +26,7 @@ from otel_ebpf.config.rules import Match, PeerAlias, ServiceRule
 from otel_ebpf.tracing.completion import MODES as COMPLETION
 from otel_ebpf.tracing.sampling import NAMES as SAMPLERS
 from otel_ebpf.tracing.trust import NAMES as TRUST
+from otel_ebpf.tracing.wire import MODES as PROPAGATION
 
 _RING = Size(least=4096, most=1 << 30, power_of_two=True)
 
@@ -318,6 +319,12 @@ class Config:
     signals: tuple[str, ...] = key(Listing(Choice(*SIGNALS)), ("traces", "metrics"), "what is exported")
     output: str = key(
         Choice("auto", "console", "none"), "auto", "console: a live view; auto: console unless something is exported"
+    )
+    propagation: str = key(
+        Choice(*PROPAGATION),
+        "off",
+        "tcp-option: requests to other hosts tell their trace in a TCP option, which the agent there reads (see "
+        "docs/propagation.md); off: nothing on the wire is changed",
     )
     otlp: Otlp = group(Otlp)
     batch: Batch = group(Batch)

@@ -45,6 +45,7 @@ _LINKS: dict[int, str] = {
     Link.SKYWALKING: "sw8",
     Link.DATADOG: "dd",
     Link.XRAY: "xray",
+    Link.TCP_OPTION: "tcp",
     Link.CONNECTION: "conn",
     Link.THREAD_RESPONSE: "resp",
     Link.THREAD_ALONE: "alone",

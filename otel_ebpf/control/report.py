@@ -36,6 +36,16 @@ def report(source: LiveSource, pipeline: Pipeline, exporter: Exporter, sinks: Se
         found.notes.append(f"{program} is not attached: {why}")
     if source.runtimes is not None:
         _add_runtimes(found, source.runtimes)
+    if source.propagation is not None:
+        for outcome, count in source.propagation.counts().items():
+            found.add("otel_ebpf.propagation", count, outcome)
+        for program, (runs, ns) in source.propagation.object.run_statistics().items():
+            if runs:
+                found.add("otel_ebpf.bpf.runs", runs, program)
+                found.add("otel_ebpf.bpf.time", ns / 1e9, program)
+    if pipeline.evidence is not None:
+        found.add("otel_ebpf.propagation", pipeline.evidence.wrong, "came_out_otherwise")
+        found.add("otel_ebpf.losses", pipeline.arrived.forgotten, "tracing", "context_forgotten")
     _add_pipeline(found, pipeline)
     for signal, sent in exporter.statistics.items():
         found.add("otel_ebpf.export.items", sent.delivered_items, signal)

@@ -175,6 +175,13 @@ INSTRUMENTS = {
         Instrument(
             "otel_ebpf.gateway.rules", "updowncounter", "{rule}", "Traces of which a gateway knows the other name"
         ),
+        Instrument(
+            "otel_ebpf.propagation",
+            "counter",
+            "{request}",
+            "Requests to and from other hosts, by what became of their trace context in TCP options (with `propagation`)",
+            (_OUTCOME,),
+        ),
         Instrument("process.cpu.time", "counter", "s", "CPU time of the agent", (_MODE,)),
         Instrument("process.memory.usage", "updowncounter", "By", "Resident memory of the agent"),
         Instrument(

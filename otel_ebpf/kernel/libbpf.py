@@ -100,6 +100,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_program__fd": (_I, (_P,)),
     "bpf_program__set_autoload": (_I, (_P, _B)),
     "bpf_program__attach": (_P, (_P,)),
+    "bpf_program__attach_cgroup": (_P, (_P, _I)),
     "bpf_program__attach_iter": (_P, (_P, C.POINTER(IterAttachOpts))),
     "bpf_program__attach_uprobe_opts": (_P, (_P, _I, _S, _N, C.POINTER(UprobeOpts))),
     "bpf_link__fd": (_I, (_P,)),

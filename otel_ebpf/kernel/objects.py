@@ -190,6 +190,11 @@ class Object:
         link = self.links[program] = Link(libbpf.pointer("bpf_program__attach", self._programs[program]))
         return link
 
+    def attach_cgroup(self, program: str, cgroup: int) -> Link:
+        """Attach to a cgroup (its descriptor): for all sockets of its processes, beside what others have attached."""
+        link = self.links[program] = Link(libbpf.pointer("bpf_program__attach_cgroup", self._programs[program], cgroup))
+        return link
+
     def attach_iterator(self, program: str, over: Map) -> Iterator:
         """Attach an iterator program to a map."""
         info = libbpf.IterLinkInfo(map_fd=over.fd)

@@ -30,7 +30,7 @@ IS_REMOTE = 0x200
 FROM_MESSAGE = np.isin(np.arange(256), model.FROM_MESSAGE)
 """By `Link` value: the context came with the request, and its trace flags with it."""
 _KEPT_FLAGS = FROM_MESSAGE * np.uint8(0xFF)
-REMOTE = FROM_MESSAGE | (np.arange(256) == Link.CONNECTION)
+REMOTE = FROM_MESSAGE | np.isin(np.arange(256), (Link.CONNECTION, Link.TCP_OPTION))
 """By `Link` value: the parent is in another process."""
 
 _PARENT_TAG = np.array([0x22, 0x12], np.uint8)

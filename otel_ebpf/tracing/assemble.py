@@ -67,7 +67,8 @@ class Assembler:
     After tracing, `remote_link`, `remote_flags` of a row say how its *trace* came to this host (NONE: begun here): what
     parent-based sampling asks. A row's parent is a remote span if and only if `parent == remote_parent != 0`.
 
-    hold_ns: how long a row waits for something that may come. limit_rows: how many may wait. random: of trace ids.
+    hold_ns: how long a row waits for something that may come. limit_rows: how many may wait. random: of trace ids;
+    None: they follow from span ids, which are random, so that the kernel side knows them.
     lag_ns: how long after its end a row may arrive.
     statistics: parents by the distributions of delays as well, where nothing else tells (`rungs.statistics`).
     """
@@ -76,7 +77,7 @@ class Assembler:
         self,
         hold_ns: int = HOLD_NS,
         limit_rows: int = 200_000,
-        random: Callable[[int], bytes] = os.urandom,
+        random: Callable[[int], bytes] | None = os.urandom,
         lag_ns: int = LAG_NS,
         completion: Completion | None = None,
         statistics: bool = False,

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.foreign.known import NONE, Known
-from otel_ebpf.tracing.bits import CLIENT, NO_LINK, TRACEPARENT
+from otel_ebpf.tracing.bits import CLIENT, NO_LINK, TCP_OPTION, TRACEPARENT
 from otel_ebpf.tracing.ids import splitmix64
 from otel_ebpf.tracing.outcome import set_top
 from otel_ebpf.tracing.places import Places
@@ -127,7 +127,8 @@ class Completion:
                 spans.end[some],
                 spans.peer_port[some],
                 spans.remote_trace[some],
-                spans.remote_parent[some],
+                # What came in a TCP option the SDK has not seen.
+                np.where(spans.remote_link[some] == TCP_OPTION, _NO_SPAN, spans.remote_parent[some]),
                 int(time),
             )
             hit = (found != NONE).nonzero()[0]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.model import Spans
-from otel_ebpf.tracing.bits import NO_LINK, SERVER, TRACEPARENT
+from otel_ebpf.tracing.bits import NO_LINK, SERVER, TCP_OPTION, TRACEPARENT
 from otel_ebpf.tracing.ids import trace_ids, traces_of
 from otel_ebpf.tracing.join import local
 from otel_ebpf.tracing.keys import exchange_keys
@@ -53,24 +53,27 @@ def set_child_of_released(pool: Pool, rows: Rows, parent: Released, link: NDArra
 
 
 def set_remote(pool: Pool, rows: Rows) -> None:
-    """Children of the span that the row's own bytes name."""
+    """Children of the span that the row's own bytes name, or what came beside them."""
     if not len(rows):
         return
     spans = pool.spans
+    link = spans.remote_link[rows]
     spans.parent[rows] = spans.remote_parent[rows]
-    spans.link[rows] = spans.remote_link[rows]
-    set_top(pool, rows, spans.remote_trace[rows], spans.remote_link[rows], spans.remote_flags[rows])
+    spans.link[rows] = link
+    # A TCP option says nothing of sampling: that is decided as where the trace began, by its id.
+    decided = link != TCP_OPTION
+    set_top(pool, rows, spans.remote_trace[rows], link * decided, spans.remote_flags[rows] * decided)
 
 
-def set_root(pool: Pool, rows: Rows, random: Callable[[int], bytes]) -> None:
-    """Nobody's children: each begins a trace of its own."""
+def set_root(pool: Pool, rows: Rows, random: Callable[[int], bytes] | None) -> None:
+    """Nobody's children: each begins a trace of its own. random: None: which one follows from its span."""
     if not len(rows):
         return
     spans = pool.spans
     spans.parent[rows] = 0
     spans.link[rows] = NO_LINK
     begun_here = np.zeros(len(rows), np.uint8)
-    traces = trace_ids(random, len(rows))
+    traces = traces_of(spans.span_id[rows]) if random is None else trace_ids(random, len(rows))
     keys = keys_elsewhere(pool, rows) * (spans.kind[rows] == SERVER)
     came = keys.nonzero()[0]
     if len(came):
