@@ -11,13 +11,14 @@
  *                from its key, as in user space. Requests that bear a context in their headers are in the trace that
  *                user space reads there: not known here
  *
- * What is not known is not sent. Five programs:
+ * What is not known is not sent. The programs:
  *
  *   tcp_sendmsg_locked   before bytes are queued: does a request begin, and what is its context?
  *   sockops              writes it into the segment that begins with these bytes, and reads it at the other host. That a
  *                        packet becomes longer than the path takes is impossible: full segments are left as they are
  *   sock_recv_length     after requests.bpf.c: settles the trace of a request that was received
- *   sock_send_length     after requests.bpf.c: marks the exchange, so that user space can see whether it came out so */
+ *   sock_send_length     after requests.bpf.c: marks the exchange, so that user space can see whether it came out so
+ *   sched_process_*      forget what was known of the process */
 #include "pair.h"
 #include "sight.h"
 #include "sock_ops.h"
@@ -64,6 +65,25 @@ static __always_inline bool first_bytes(const struct msghdr *msg, u8 first[FIRST
 static __always_inline u64 place_of(u64 key, u32 seq)
 {
 	return mix64(key + seq * GOLDEN);
+}
+
+/* Twice in a row a segment with an option had to be sent again: something on the way may not let it pass. */
+enum { UNLUCKY = 2 };
+static __always_inline bool is_deaf(const struct conn *c, struct wire *w, struct sock *sk)
+{
+	struct tcp_sock *tp = bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock));
+	u32 resent = tp->total_retrans, one = 1;
+	struct address to;
+
+	__builtin_memcpy(&to, c->k.remote, sizeof(to));
+	if (w->told) {
+		w->told = 0;
+		w->unlucky = resent != w->resent ? w->unlucky + 1 : 0;
+		if (w->unlucky >= UNLUCKY)
+			bpf_map_update_elem(&deaf, &to, &one, BPF_ANY);
+	}
+	w->resent = resent;
+	return bpf_map_lookup_elem(&deaf, &to);
 }
 
 /* For the other end, if it is on this host. */
@@ -151,6 +171,10 @@ int BPF_PROG(before_send, struct sock *sk, struct msghdr *msg)
 		note_sent(c->k.key, seq, &t);
 	if (!known || c->k.peer)
 		return 0;
+	if (is_deaf(c, w, sk)) {
+		count_wire(WIRE_DEAF);
+		return 0;
+	}
 	w->out.trace[0] = t.id[0];
 	w->out.trace[1] = t.id[1];
 	barrier();
@@ -224,7 +248,8 @@ static __always_inline bool may_be_context(u32 name)
 	name |= 0x20202020;
 	return name == 0x63617274 /* trac */ || (name & 0xffffff) == 0x2d3362 /* b3 and - */ ||
 	       (name & 0xffff) == 0x3362 /* b3 */ || name == 0x33622d78 /* x-b3 */ || name == 0x72656275 /* uber */ ||
-	       (name & 0xffffff) == 0x387773 /* sw8 */ || name == 0x61642d78 /* x-da */ || name == 0x6d612d78 /* x-am */;
+	       (name & 0xffffff) == 0x387773 /* sw8 */ || name == 0x61642d78 /* x-da */ ||
+	       name == 0x6d612d78 /* x-am */;
 }
 
 static long look_at(u32 at, void *context)
@@ -268,8 +293,8 @@ static __always_inline enum head look_at_head(const struct exchange *x, const st
 	if (l.found == HEAD_INCOMPLETE && len >= 3 && len <= REQUEST_LARGE) {
 		u32 end = (len - 1) & (REQUEST_LARGE - 1);
 		u32 before = (len - 2) & (REQUEST_LARGE - 1), first = (len - 3) & (REQUEST_LARGE - 1);
-		if (p->request[end] == '\n' && (p->request[before] == '\n' ||
-						(p->request[before] == '\r' && p->request[first] == '\n')))
+		if (p->request[end] == '\n' &&
+		    (p->request[before] == '\n' || (p->request[before] == '\r' && p->request[first] == '\n')))
 			return HEAD_PLAIN;
 	}
 	return l.found == HEAD_INCOMPLETE && (len == REQUEST_LARGE || len < x->req_bytes) ? HEAD_DOUBTFUL : l.found;
@@ -277,7 +302,9 @@ static __always_inline enum head look_at_head(const struct exchange *x, const st
 
 static __always_inline void tell_context(u64 request, const struct context *came)
 {
-	struct arrived_context a = { .request = request, .trace = { came->trace[0], came->trace[1] }, .span = came->span };
+	struct arrived_context a = { .request = request,
+				     .trace = { came->trace[0], came->trace[1] },
+				     .span = came->span };
 
 	count_wire(WIRE_READ);
 	if (bpf_ringbuf_output(&arrived_contexts, &a, sizeof(a), wakeup(&arrived_contexts, request)))
@@ -305,14 +332,14 @@ static __always_inline void settle_request_trace(struct conn *c, struct sock *sk
 	}
 	struct payload *p = bpf_sk_storage_get(&payloads, sk, 0, 0);
 	enum head head = p ? look_at_head(x, p) : HEAD_DOUBTFUL;
-	if (head == HEAD_INCOMPLETE)
+	if (head != HEAD_PLAIN)
 		return;
 	if (sent) {
 		t = *sent;
-	} else if (head == HEAD_PLAIN && arrived) {
+	} else if (arrived) {
 		t.id[0] = came.trace[0];
 		t.id[1] = came.trace[1];
-	} else if (head == HEAD_PLAIN && !c->k.peer) {
+	} else if (!c->k.peer && !bpf_map_lookup_elem(&local_ends, &c->k.key)) {
 		u64 key = exchange_key(c->k.key, x->seq_req);
 		if (key)
 			t = trace_of(key);
@@ -343,6 +370,30 @@ int BPF_PROG(after_receive, struct sock *sk, int ret, int flags)
 	return 0;
 }
 
+static __always_inline int forget_process(void)
+{
+	u64 id = bpf_get_current_pid_tgid();
+	u32 tgid = id >> 32;
+
+	bpf_map_delete_elem(&receivers, &tgid);
+	bpf_map_delete_elem(&proven, &tgid);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(after_exit)
+{
+	u64 id = bpf_get_current_pid_tgid();
+
+	return id >> 32 == (u32)id ? forget_process() : 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(after_exec)
+{
+	return forget_process();
+}
+
 /* ---- segments ---- */
 
 static __always_inline bool is_loopback(const struct bpf_sock_ops *ops)
@@ -371,9 +422,8 @@ static __always_inline void reserve(struct bpf_sock_ops *ops, struct wire *w)
 
 	if (ops->args[0] == BPF_WRITE_HDR_TCP_CURRENT_MSS || !len || !w->out.span)
 		return;
-	/* Only the segment that begins with the request's first byte: the next to be sent, or the oldest that is on its
-	 * way, which is sent again. */
-	if (ops->snd_nxt != w->out_seq && ops->snd_una != w->out_seq) {
+	/* Only the segment that begins with the request's first byte, when it is sent for the first time. */
+	if (ops->snd_nxt != w->out_seq) {
 		if ((s32)(ops->snd_nxt - w->out_seq) > 0)
 			return;
 		if ((s32)(ops->snd_nxt + len - w->out_seq) > 0 && w->left_out != w->out_n) {
@@ -382,9 +432,9 @@ static __always_inline void reserve(struct bpf_sock_ops *ops, struct wire *w)
 		}
 		return;
 	}
-	u32 why = len + sizeof(struct wire_option) > ops->mss_cache               ? WIRE_TOO_LONG
+	u32 why = len + sizeof(struct wire_option) > ops->mss_cache         ? WIRE_TOO_LONG
 		  : bpf_reserve_hdr_opt(ops, sizeof(struct wire_option), 0) ? WIRE_NO_ROOM
-										  : WIRE_KINDS;
+									    : WIRE_KINDS;
 	if (why != WIRE_KINDS && w->left_out != w->out_n) {
 		w->left_out = w->out_n;
 		count_wire(why);
@@ -398,8 +448,10 @@ static __always_inline void write(struct bpf_sock_ops *ops, struct wire *w)
 
 	if (!o.span || !segment_begins(ops, &seq) || seq != w->out_seq)
 		return; /* what was reserved is filled with no-operations */
-	if (!bpf_store_hdr_opt(ops, &o, sizeof(o), 0))
-		count_wire(WIRE_WRITTEN);
+	if (bpf_store_hdr_opt(ops, &o, sizeof(o), 0))
+		return;
+	w->told = 1;
+	count_wire(WIRE_WRITTEN);
 }
 
 static __always_inline void read(struct bpf_sock_ops *ops)
@@ -414,7 +466,8 @@ static __always_inline void read(struct bpf_sock_ops *ops)
 	struct wire *w = sk ? bpf_sk_storage_get(&wires, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE) : 0;
 	if (!w)
 		return count_wire(WIRE_LOST);
-	for (int i = 0; i < ARRIVALS; i++) /* what came before, or a later part of what was cut up, says the same again */
+	for (int i = 0; i < ARRIVALS;
+	     i++) /* what came before, or a later part of what was cut up, says the same again */
 		if (w->in[i].context.span == o.span)
 			return;
 	struct arrival *a = &w->in[w->arrivals++ & (ARRIVALS - 1)];

@@ -41,6 +41,10 @@ class Host:
         """What to put before a command that is to run there."""
         return (program("ip", "iproute2"), "netns", "exec", self.name)
 
+    def run(self, *command: str) -> None:
+        """A command there, to its end, which must be good."""
+        _run(*self.command, *command)
+
     def inside(self, function: Callable[[], object]) -> Callable[[], object]:
         """The same, for a process of its own, which moves there before."""
 

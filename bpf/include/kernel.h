@@ -130,6 +130,7 @@ struct tcp_sock {
 	u32 snd_una;
 	u64 bytes_received;
 	u64 bytes_acked;
+	u32 total_retrans;
 };
 struct unix_sock {
 	struct unix_address *addr;

@@ -67,7 +67,9 @@ enum {
 	BPF_SOCK_OPS_WRITE_HDR_OPT_CB = 15,
 };
 enum { BPF_SOCK_OPS_PARSE_UNKNOWN_HDR_OPT_CB_FLAG = 1 << 5, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG = 1 << 6 };
-enum { BPF_WRITE_HDR_TCP_CURRENT_MSS = 1 }; /* args[0] of HDR_OPT_LEN_CB: no packet, only how long its options would be */
+enum {
+	BPF_WRITE_HDR_TCP_CURRENT_MSS = 1
+}; /* args[0] of HDR_OPT_LEN_CB: no packet, only how long its options would be */
 
 struct tcp_header { /* RFC 9293 §3.1 */
 	u16 source;

@@ -5,8 +5,8 @@
  *
  *   kind 253 | length 28 | 'O' 'T' | trace id, 16 bytes | span id, 8 bytes
  *
- * It belongs to the request whose first byte is the first of the segment; what repeats it (a retransmission, a segment of
- * the same packet cut up by the network card) is recognised by the sequence number and does no harm. */
+ * It belongs to the request whose first byte is the first of the segment, and is sent once: a retransmission goes without,
+ * so that whatever on the way does not let options pass costs a retransmission at most, and that not for long. */
 #pragma once
 
 #include "state.h"
@@ -33,11 +33,12 @@ struct arrived_context {
 };
 
 enum wire_stat {
-	WIRE_WRITTEN,        /* requests that bear their context; a retransmission counts again */
+	WIRE_WRITTEN,        /* requests that bear their context */
 	WIRE_READ,           /* requests that came with one */
 	WIRE_TOO_LONG,       /* left out: the request's first segment is full */
 	WIRE_NO_ROOM,        /* left out: other options (SACK) take the room */
 	WIRE_MID_SEGMENT,    /* left out: the request began in the middle of a segment */
+	WIRE_DEAF,           /* left out: what bears an option does not get there */
 	WIRE_CAUSE_UNKNOWN,  /* not told: the thread has no request open, or several */
 	WIRE_NOT_PROVEN,     /* not told: the process has not shown that its threads tell the cause */
 	WIRE_TRACE_UNKNOWN,  /* not told: the trace of the request that is the cause is not known when it calls */
@@ -69,11 +70,14 @@ struct arrival {
 struct wire {
 	struct context out; /* of the request that begins at out_seq; span 0: none */
 	u32 out_seq;
-	u32 out_n;     /* ordinal of that request on its connection, from 1 */
-	u32 left_out;  /* such an ordinal: it was counted that this one's did not fit */
-	u32 foreign;   /* the connection speaks what is no exchange: HTTP/2 */
-	u64 settled;   /* server: span of the request whose trace was settled last */
-	u32 arrivals;  /* so far */
+	u32 out_n;    /* ordinal of that request on its connection, from 1 */
+	u32 left_out; /* such an ordinal: it was counted that this one's did not fit */
+	u32 foreign;  /* the connection speaks what is no exchange: HTTP/2 */
+	u32 resent;   /* segments that the connection had sent again before this one; told: this one bears it */
+	u32 told;
+	u32 unlucky;  /* segments in a row that had to be sent again */
+	u64 settled;  /* server: span of the request whose trace was settled last */
+	u32 arrivals; /* so far */
 	struct arrival in[ARRIVALS];
 };
 STORAGE(wires, BPF_MAP_TYPE_SK_STORAGE, struct wire);
@@ -98,6 +102,11 @@ RECENT(sent_traces, u64, struct trace, 16384);
 TABLE(receivers, u32, u32, 65536);
 /* Processes of which user space has seen that the kernel knows their causes. */
 TABLE(proven, u32, u32, 65536);
+/* Addresses that segments with an option do not reach. */
+struct address {
+	u8 bytes[16];
+};
+RECENT(deaf, struct address, u32, 1024);
 RING(arrived_contexts, 1 << 19);
 
 #define GOLDEN 0x9e3779b97f4a7c15ull

@@ -19,7 +19,7 @@ from otel_ebpf.kernel.objects import Object
 from otel_ebpf.kernel.ring import Ring
 
 _BEFORE = "tcp_sendmsg_locked"
-_TRACING = ("before_send", "after_send", "after_receive")
+_TRACING = ("before_send", "after_send", "after_receive", "after_exit", "after_exec")
 _SOCKETS = "on_segment"
 _YES = np.array(1, np.uint32)
 
