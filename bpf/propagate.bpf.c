@@ -252,27 +252,40 @@ static __always_inline bool may_be_context(u32 name)
 	       name == 0x6d612d78 /* x-am */;
 }
 
-static long look_at(u32 at, void *context)
+/* What follows a line feed at i: goes on, or ends the look. */
+static __always_inline long look_behind(struct look *l, u32 i)
 {
-	struct look *l = context;
-	u32 i = at & (REQUEST_LARGE - 1);
 	const u8 *b = l->p->request;
+	u32 name;
 
-	if (i + 5 > l->len) /* a line that begins here is not all there */
+	if (i + 5 > l->len) /* the line that begins here is not all there */
 		return 1;
-	if (b[i] != '\n')
-		return 0;
 	/* The empty line: RFC 9112 §2.2 lets the carriage return be missing. */
 	if (b[i + 1] == '\n' || (b[i + 1] == '\r' && b[i + 2] == '\n')) {
 		l->found = HEAD_PLAIN;
 		return 1;
 	}
-	u32 name;
 	__builtin_memcpy(&name, b + i + 1, sizeof(name));
-	if (may_be_context(name)) {
-		l->found = HEAD_DOUBTFUL;
-		return 1;
-	}
+	if (!may_be_context(name))
+		return 0;
+	l->found = HEAD_DOUBTFUL;
+	return 1;
+}
+
+#define BYTES(B) (0x0101010101010101ull * (B))
+static long look_at(u32 word, void *context)
+{
+	struct look *l = context;
+	u32 i = word * 8 & (REQUEST_LARGE - 8);
+	u64 bytes;
+
+	__builtin_memcpy(&bytes, l->p->request + i, sizeof(bytes));
+	u64 feeds = bytes ^ BYTES('\n'); /* a zero byte for each line feed */
+	if (!((feeds - BYTES(1)) & ~feeds & BYTES(0x80)))
+		return 0;
+	for (u32 k = 0; k < 8; k++)
+		if (l->p->request[i + k] == '\n' && look_behind(l, i + k))
+			return 1;
 	return 0;
 }
 
@@ -289,7 +302,7 @@ static __always_inline enum head look_at_head(const struct exchange *x, const st
 	if (len > REQUEST_LARGE)
 		return HEAD_DOUBTFUL;
 	/* The last line's beginning is looked at with what follows it: SLACK is there to be read. */
-	bpf_loop(len, look_at, &l, 0);
+	bpf_loop((len + 7) / 8, look_at, &l, 0);
 	if (l.found == HEAD_INCOMPLETE && len >= 3 && len <= REQUEST_LARGE) {
 		u32 end = (len - 1) & (REQUEST_LARGE - 1);
 		u32 before = (len - 2) & (REQUEST_LARGE - 1), first = (len - 3) & (REQUEST_LARGE - 1);
@@ -370,28 +383,26 @@ int BPF_PROG(after_receive, struct sock *sk, int ret, int flags)
 	return 0;
 }
 
-static __always_inline int forget_process(void)
-{
-	u64 id = bpf_get_current_pid_tgid();
-	u32 tgid = id >> 32;
-
-	bpf_map_delete_elem(&receivers, &tgid);
-	bpf_map_delete_elem(&proven, &tgid);
-	return 0;
-}
-
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(after_exit)
 {
 	u64 id = bpf_get_current_pid_tgid();
+	u32 tgid = id >> 32;
 
-	return id >> 32 == (u32)id ? forget_process() : 0;
+	/* Other threads may go on: that they receive requests is for user space to forget. */
+	if (tgid == (u32)id)
+		bpf_map_delete_elem(&proven, &tgid);
+	return 0;
 }
 
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(after_exec)
 {
-	return forget_process();
+	u32 tgid = bpf_get_current_pid_tgid() >> 32;
+
+	bpf_map_delete_elem(&receivers, &tgid);
+	bpf_map_delete_elem(&proven, &tgid);
+	return 0;
 }
 
 /* ---- segments ---- */

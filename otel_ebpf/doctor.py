@@ -259,6 +259,16 @@ def _types(libbpf: ctypes.CDLL) -> Iterator[Check]:
         there = f"\0bpf_iter__{iterator}\0".encode() in names
         needed = iterator == ("bpf_sk_storage_map" if front else "bpf_map_elem")
         yield Check(f"iterator {iterator}", there, needed, "end idle requests", "", _kernel_remedy("iterator"))
+    yield from _propagation()
+
+
+def _propagation() -> Iterator[Check]:
+    from otel_ebpf.capture.propagation import refusal
+
+    why = refusal()
+    found = why or "can be turned on: propagation=tcp-option"
+    use = "traces across hosts without a gateway"
+    yield Check("context in TCP options", not why, False, use, found, "a gateway joins them: docs/hosts.md")
 
 
 def _by_rights(supported: bool | None) -> str:
@@ -281,7 +291,8 @@ def _capture(config: Config) -> Iterator[Check]:
 
     began = time.monotonic()
     try:
-        source = LiveSource(CaptureSettings(request_timeout_ns=int(config.kernel.request_timeout * 1e9)))
+        timeout_ns = int(config.kernel.request_timeout * 1e9)
+        source = LiveSource(CaptureSettings(timeout_ns, propagates=config.propagation != "off"))
         try:
             source.start()
             front = "sock_*_length" if source.storage else "sys_exit"

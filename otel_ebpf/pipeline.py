@@ -209,7 +209,7 @@ class Pipeline:
         if len(drain.processes):
             self.assembler.forget(drain.processes["tgid"])
             if self.evidence is not None:
-                self.evidence.forget(drain.processes["tgid"])
+                self.evidence.forget(drain.processes)
         self.foreign.forget(drain.processes["tgid"], now)
         if len(drain.connections):
             served = (drain.connections["flags"] & np.uint32(CONNECTION_SERVER)) != 0

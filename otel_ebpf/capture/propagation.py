@@ -50,6 +50,7 @@ class Propagation:
             raise UnsupportedError(why)
         self.object = Object("propagate", {*_TRACING, _SOCKETS})
         self.object.share(requests.maps)
+        self._own = [m for name, m in self.object.maps.items() if name not in requests.maps]
         self.object.leave_out([name for name in unused if name in self.object.maps])
         self.object.set_constants("config", **constants)
         names = self.object.btf.enum("wire_stat")
@@ -88,16 +89,22 @@ class Propagation:
                 known.update(key, _YES)
 
     def gone(self, pids: Iterable[int]) -> None:
-        """These processes ended, or became another program."""
+        """These processes ended, or became another program (then the kernel side has forgotten them already)."""
         for pid in pids:
             key = np.array(pid, np.uint32)
-            for name in ("proven", "receivers"):
-                self.object.maps[name].delete(key)
+            self.object.maps["proven"].delete(key)
+            if not os.path.exists(f"/proc/{pid}"):  # noqa: PTH110  else its first thread ended, and others go on
+                self.object.maps["receivers"].delete(key)
 
     def counts(self) -> dict[str, int]:
         """Counts of `enum wire_stat`."""
         sums = self.object.maps["wire_stats"].per_cpu_sums()
         return {name: int(sums[i]) for name, i in self._names.items()}
+
+    @property
+    def memory(self) -> int:
+        """Bytes of its own maps, by the kernel's account."""
+        return sum(m.memory for m in self._own if m.created)
 
     @property
     def ring(self) -> int:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from otel_ebpf.capture.live import LiveSource
+from otel_ebpf.capture.propagation import Propagation
 from otel_ebpf.control.statistics import Statistics
 from otel_ebpf.control.tables import Sink
 from otel_ebpf.otlp.exporter import Exporter
@@ -37,12 +38,7 @@ def report(source: LiveSource, pipeline: Pipeline, exporter: Exporter, sinks: Se
     if source.runtimes is not None:
         _add_runtimes(found, source.runtimes)
     if source.propagation is not None:
-        for outcome, count in source.propagation.counts().items():
-            found.add("otel_ebpf.propagation", count, outcome)
-        for program, (runs, ns) in source.propagation.object.run_statistics().items():
-            if runs:
-                found.add("otel_ebpf.bpf.runs", runs, program)
-                found.add("otel_ebpf.bpf.time", ns / 1e9, program)
+        _add_propagation(found, source.propagation)
     if pipeline.evidence is not None:
         found.add("otel_ebpf.propagation", pipeline.evidence.wrong, "came_out_otherwise")
         found.add("otel_ebpf.losses", pipeline.arrived.forgotten, "tracing", "context_forgotten")
@@ -86,6 +82,16 @@ def _add_tail(found: Statistics, tail: Tail) -> None:
         found.add("otel_ebpf.losses", count, "sampling", reason)
     if tail.rootless:
         found.notes.append(f"{tail.rootless} traces were sampled without the request by which they came to this host")
+
+
+def _add_propagation(found: Statistics, propagation: Propagation) -> None:
+    for outcome, count in propagation.counts().items():
+        found.add("otel_ebpf.propagation", count, outcome)
+    for program, (runs, ns) in propagation.object.run_statistics().items():
+        if runs:
+            found.add("otel_ebpf.bpf.runs", runs, program)
+            found.add("otel_ebpf.bpf.time", ns / 1e9, program)
+    found.add("otel_ebpf.bpf.memory", propagation.memory)
 
 
 def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:

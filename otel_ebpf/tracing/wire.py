@@ -8,6 +8,8 @@ while in which an SDK of its own would have shown itself, and never again after 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +23,7 @@ AGREED = 16
 SDK_SHOWS_NS = 12 * 10**9
 """An SDK exports each 5 s: after this time one that is there was heard of."""
 _WAITING = 1 << 16
+_ENDED = 4096
 _DOUBTS = ANSWERING | MANY
 _CARRIED = np.uint32(Flag.CARRIED)
 _LOOPS = MANY_LOOPS | DISPATCHES
@@ -82,6 +85,7 @@ class Evidence:
         self._patience = patience_ns
         self._agreed: dict[int, int] = {}
         self._since: dict[int, int] = {}
+        self._ended: dict[int, int] = {}
         self._proven: set[int] = set()
         self._never: set[int] = set()
 
@@ -91,6 +95,8 @@ class Evidence:
         covered: (n,) rows of which an SDK tells. now: CLOCK_MONOTONIC ns.
         """
         calls = (spans.kind == CLIENT).nonzero()[0]
+        if self._ended:
+            calls = calls[[start >= self._ended.get(pid, 0) for pid, start in _who(spans, calls)]]
         if not len(calls):
             return [], []
         flags, tgid = spans.flags[calls], spans.tgid[calls]
@@ -117,10 +123,18 @@ class Evidence:
         self._proven -= fallen
         return risen, lost
 
-    def forget(self, tgid: NDArray[np.uint32]) -> None:
-        """They ended, or became another program."""
-        for pid in tgid.tolist():
+    def forget(self, events: NDArray[np.void]) -> None:
+        """events: (n,) `struct process_event`: they ended, or became another program. Their rows may still come."""
+        for pid, time in zip(events["tgid"].tolist(), events["t"].tolist(), strict=True):
+            self._ended.pop(pid, None)
+            self._ended[pid] = time
             self._agreed.pop(pid, None)
             self._since.pop(pid, None)
             self._proven.discard(pid)
             self._never.discard(pid)
+        while len(self._ended) > _ENDED:
+            del self._ended[next(iter(self._ended))]
+
+
+def _who(spans: Spans, rows: NDArray[np.intp]) -> Iterator[tuple[int, int]]:
+    return zip(spans.tgid[rows].tolist(), spans.start[rows].tolist(), strict=True)

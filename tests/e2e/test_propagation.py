@@ -119,7 +119,8 @@ def lineage(spans: list[SeenSpan]) -> list[str]:
     line, at = [], ""
     while at in by_parent:
         span = by_parent[at]
-        line.append(f"{span.kind} {span.service} {span.get('otel_ebpf.link.method') or ''}".strip())
+        method = str(span.get("otel_ebpf.link.method") or "")
+        line.append(f"{span.kind} {span.service} {method}".strip())
         at = span.id
     return line
 
@@ -180,7 +181,7 @@ def test_contexts_of_hosts_that_are_not_trusted_are_not_read(sink: Sink) -> None
 # ---- the wire ----
 
 
-def posts(port: int, host: str, digest: list[str]) -> None:
+def ask(host: str, port: int) -> None:
     """Requests of all SIZES over one connection; each is answered by what came of it."""
     with socket.create_connection((host, port), timeout=30) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -189,10 +190,9 @@ def posts(port: int, host: str, digest: list[str]) -> None:
             length = size - len(head) - 4 - 5
             request = head + b"%05d\r\n\r\n" % length + hashlib.shake_128(b"%d" % size).digest(length)
             assert len(request) == size
-            connection.sendall(size.to_bytes(4, "big") and request)
+            connection.sendall(request)
             said = hashlib.sha256(request).hexdigest()
             assert receive(connection, 64 + len(ANSWER)).endswith(said.encode())
-    digest.append("done")
 
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 64\r\n\r\n"
@@ -217,11 +217,8 @@ def talk(hosts: TwoHosts) -> None:
     server = Process(hosts.server.inside(serve))
     host, port = hosts.door(PORTS[1])
 
-    def ask() -> None:
-        posts(port, host, [])
-
     time.sleep(0.3)
-    Process(hosts.client.inside(ask)).end()
+    Process(hosts.client.inside(lambda: ask(host, port))).end()
     server.end()
 
 
