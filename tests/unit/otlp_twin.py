@@ -149,7 +149,7 @@ def span_of(tables: Tables, row: Row) -> Span:
     attributes = row_attributes(tables, row)
     if row.key:
         attributes["otel_ebpf.link.key"] = f"{row.key:016x}"
-    remote = row.parent and row.link in (*FROM_MESSAGE, Link.CONNECTION)
+    remote = row.parent and row.link in (*FROM_MESSAGE, Link.CONNECTION, Link.TCP_OPTION)
     return Span(
         trace_id=raw(row.trace[0]) + raw(row.trace[1]),
         span_id=raw(row.span_id),

@@ -46,7 +46,7 @@ def observe() -> dict[str, Any]:
         safe = stack.enter_context(redis(tls=True))
         names = stack.enter_context(dnsmasq({"www.test": "127.0.0.4"}))
         ports = {"http": web.port, "https": secure.port, "redis": store.port, "rediss": safe.port, "dns": names.port}
-        agent = stack.enter_context(running_agent(sink.endpoint))
+        agent = stack.enter_context(running_agent(sink.endpoint, "--set", "propagation=tcp-option"))
         commands = [
             ("curl", "-sS", f"{web.url}/hello.txt"),
             ("curl", "-sS", "--http1.1", "--cacert", str(secure.certificate), f"{secure.url}/hello.txt"),

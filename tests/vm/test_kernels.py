@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from otel_ebpf.capture.propagation import refusal
 from tests.e2e.pairs import assert_joined
 from tests.spans import SeenSpan
 from tests.vm.boot import ROOT, run_inside
@@ -33,6 +34,9 @@ def test_every_kernel_yields_the_same_spans(kernel: str, tmp_path: Path) -> None
     assert "error" not in found, f"{found['release']}: {found['error']}"
     assert kernel == RUNNING or found["release"].startswith(f"{kernel}.")
     assert found["answers"] == ["hello\n", "hello\n", "OK\n", "OK\n", "127.0.0.4\n"]
+
+    refused = "not attached: propagation: the kernel has no tracepoint tcp_sendmsg_locked" in found["said"]
+    assert refused is (kernel != RUNNING or bool(refusal()))
 
     spans = [SeenSpan(**span) for span in found["spans"]]
     by_end = {
