@@ -91,6 +91,12 @@ _WORK = Row(
             description="none: a root, or nobody knows. docs/causality.md has the ways.",
         ),
         series(
+            "Requests whose context travels in TCP options",
+            "cps",
+            line(rate("otel_ebpf_propagation_total", HOST, by="otel_ebpf_outcome"), "{{otel_ebpf_outcome}}"),
+            description="By what became of it: docs/propagation.md has the words. Empty: `propagation` is off.",
+        ),
+        series(
             "Processes whose units of execution are read",
             "short",
             line(_now("otel_ebpf_runtimes", "otel_ebpf_runtime, host_name"), "{{host_name}} {{otel_ebpf_runtime}}"),
