@@ -420,16 +420,29 @@ def test_every_row_is_returned_or_counted_once_and_no_trace_is_split_but_where_i
 
 
 def test_a_local_root_is_where_a_trace_came_to_this_host_or_began() -> None:
-    rows = Spans.empty(9)
+    rows = Spans.empty(10)
     rows.kind[:] = Kind.SERVER
     rows.parent[:] = 99
-    cases = ["came", "child", "root", "call", "call, both ends", "its server", "SDK's call", "SDK's, here", "other"]
+    cases = [
+        "came",
+        "child",
+        "root",
+        "call",
+        "call, both ends",
+        "its server",
+        "SDK's call",
+        "SDK's, here",
+        "other",
+        "told",
+    ]
     rows.remote_link[[0, 6, 7]] = Link.TRACEPARENT
     rows.remote_parent[[0, 6, 7]] = 99
     rows.link[[1, 5, 7, 8]] = Link.CONNECTION
+    rows.link[9] = Link.TCP_OPTION
     rows.parent[[2, 3, 4]] = 0
     rows.kind[[3, 4, 6]] = Kind.CLIENT
-    mates = np.full(9, -1)
+    mates = np.full(10, -1)
     mates[4], mates[5] = 5, 4
     found = local_roots(rows, mates).tolist()
-    assert [case for case, root in zip(cases, found, strict=True) if root] == ["came", "root", "call", "its server"]
+    local = [case for case, root in zip(cases, found, strict=True) if root]
+    assert local == ["came", "root", "call", "its server", "told"]

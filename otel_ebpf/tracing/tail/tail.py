@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from otel_ebpf.combinations import Combinations
 from otel_ebpf.model import Intern, Resource, Spans
 from otel_ebpf.protocols.base import Fields
-from otel_ebpf.tracing.bits import CONNECTION, NO_LINK, SERVER
+from otel_ebpf.tracing.bits import CONNECTION, NO_LINK, SERVER, TCP_OPTION
 from otel_ebpf.tracing.keys import groups, trace_keys
 from otel_ebpf.tracing.sampling import Sampler
 from otel_ebpf.tracing.tail.budget import Budget
@@ -232,6 +232,7 @@ def local_roots(spans: Spans, mates: NDArray[np.intp]) -> NDArray[np.bool_]:
     server = spans.kind == SERVER
     root = spans.parent == 0
     came = (spans.remote_link != NO_LINK) & (spans.parent == spans.remote_parent) & (spans.link != CONNECTION)
+    came |= spans.link == TCP_OPTION
     roots: NDArray[np.bool_] = root | (server & came)
     calls = (roots & ~server & (mates != _NO_MATE)).nonzero()[0]
     roots[calls] = False
