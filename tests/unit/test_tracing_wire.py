@@ -118,17 +118,17 @@ def test_one_that_came_out_otherwise_ends_it_for_good() -> None:
     assert judged(evidence, calls(*[5] * 100)) == ([], [])
 
 
+class Loops(Processes):
+    """Processes that all queue their work."""
+
+    def traits(self, tgid: NDArray[np.uint32]) -> NDArray[np.uint8]:
+        return np.full(len(tgid), Trait.DISPATCHES, np.uint8)
+
+
 def test_so_does_a_root_an_sdk_and_a_loop_that_queues_its_work() -> None:
-    for spans, covered, trait in (
-        (calls(0), False, None),
-        (calls(5), True, None),
-        (calls(5, flags=Flag.EPOLL), False, 1),
-    ):
-        processes = Processes()
-        evidence = Evidence(processes, patience_ns=0)
+    for spans, covered in ((calls(0), False), (calls(5), True), (calls(5, flags=Flag.EPOLL), False)):
+        evidence = Evidence(Loops(), patience_ns=0)
         judged(evidence, calls(*[5] * AGREED))
-        if trait:
-            processes._traits[PID] |= Trait.DISPATCHES
         assert judged(evidence, spans, covered=covered) == ([], [PID])
 
 
