@@ -12,7 +12,7 @@ from pathlib import Path
 from otel_ebpf.config.keys import Key, abbreviate, assemble, nearest, read, walk
 from otel_ebpf.config.kinds import Duration, Tree
 from otel_ebpf.config.otlp import SIGNALS
-from otel_ebpf.config.schema import Config
+from otel_ebpf.config.schema import Config, TailKeys
 from otel_ebpf.errors import ConfigError
 
 PREFIX = "OTEL_EBPF_"
@@ -165,6 +165,9 @@ def _check_together(config: Config) -> None:
             valid = False
         if not valid:
             raise refuse("sampling.argument", sampling.argument, "a number from 0 to 1")
+    tail = [name for name, of in config.origins.items() if name.startswith("sampling.tail.") and of != "default"]
+    if sampling.tail != TailKeys() and config.origins["sampling.tail.enabled"] == "default":
+        raise ConfigError(f"{tail[0]}: says nothing without sampling.tail.enabled ({config.origins[tail[0]]})")
     if config.viewer.enabled == "always" and config.exports:
         raise refuse("viewer.enabled", "always", "possible while something is exported; expected auto or never")
     if config.viewer.listen == "none":

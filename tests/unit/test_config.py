@@ -84,6 +84,10 @@ def test_loading_is_pure(tmp_path: Path) -> None:
         ('otlp: {headers: {a: "x\\r\\nHost: y"}}\n', "otlp.headers: *** is not a mapping, or text like 'name=value,"),
         ("otlp: {headers: {a b: x}}\n", "otlp.headers: *** is not a mapping, or text like 'name=value,"),
         ("kernel: {rings: {small: 3MiB}}\n", "kernel.rings.small: '3MiB' is not a power of two in bytes from 4KiB"),
+        (
+            "sampling: {tail: {ratio: 0.5}}\n",
+            "sampling.tail.ratio: says nothing without sampling.tail.enabled (file F:1)",
+        ),
         ("sampling: {tail: {ratio: 1.5}}\n", "sampling.tail.ratio: '1.5' is not a number from 0 to 1 (file F:1)"),
         ("sampling: {tail: {slowest: 1e1}}\n", "sampling.tail.slowest: '1e1' is not a number from 0 to 50 (file F:1)"),
         (
