@@ -219,6 +219,7 @@ static __always_inline void took_out(const struct go_runtime *r, const struct go
 	{                                                                                                              \
 		u32 tgid = bpf_get_current_pid_tgid() >> 32;                                                           \
 		struct runtime *found = bpf_map_lookup_elem(&runtimes, &tgid);                                         \
+		count_hit(tgid);                                                                                       \
 		if (!found || found->kind != RUNTIME_GO || !found->go.probed)                                          \
 			return 0;                                                                                      \
 		const struct go_runtime *r = &found->go;                                                               \

@@ -8,6 +8,7 @@ static __always_inline int born(u64 object, u32 kind)
 	struct unit_at at = {};
 
 	look_at_self(&at);
+	count_hit(at.tgid);
 	struct runtime *r = find_runtime(at.tgid);
 	if (!r || r->kind != RUNTIME_PYTHON || !object)
 		return 0;

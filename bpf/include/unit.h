@@ -46,6 +46,8 @@ struct runtime {
 };
 
 TABLE(runtimes, u32, struct runtime, 8192);
+/* How often the probes in a process's own code were hit: what they cost it. Owner: the process. */
+TABLE(probe_hits, u32, u64, 8192);
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -95,7 +97,18 @@ static __always_inline u32 runtime_of(struct thread *t)
 static __always_inline void forget_runtime(u32 tgid)
 {
 	bpf_map_delete_elem(&runtimes, &tgid);
+	bpf_map_delete_elem(&probe_hits, &tgid);
 	bpf_map_delete_elem(&requests_open, &tgid);
+}
+
+static __always_inline void count_hit(u32 tgid)
+{
+	u64 one = 1, *hits = bpf_map_lookup_elem(&probe_hits, &tgid);
+
+	if (hits)
+		__sync_fetch_and_add(hits, 1);
+	else
+		bpf_map_update_elem(&probe_hits, &tgid, &one, BPF_NOEXIST);
 }
 
 static __always_inline void look_at_self(struct unit_at *at)

@@ -59,6 +59,8 @@ def report(source: LiveSource, pipeline: Pipeline, exporter: Exporter, sinks: Se
 def _add_runtimes(found: Statistics, runtimes: Runtimes) -> None:
     for name, count in Counter(name for name, _ in list(runtimes.found.values())).items():
         found.add("otel_ebpf.runtimes", count, name)
+    for pid, (name, hits) in runtimes.hits().items():
+        found.add("otel_ebpf.probe.hits", hits, str(pid), name or "unknown")
     for what, why in dict(runtimes.refusals).items():
         found.add("otel_ebpf.runtimes.refused", 1, what, why)
     for program, why in dict(runtimes.failures).items():

@@ -37,6 +37,7 @@ _SIZE, _PROTOCOL, _REASON, _RING = "otel_ebpf.record.size", "otel_ebpf.protocol"
 _STAGE, _PROGRAM, _SIGNAL, _WHERE = "otel_ebpf.stage", "otel_ebpf.program", "otel_ebpf.signal", "otel_ebpf.where"
 _OUTCOME = "otel_ebpf.outcome"
 _METHOD, _RUNTIME, _WHAT = "otel_ebpf.link.method", "otel_ebpf.runtime", "otel_ebpf.runtime.version"
+_PROCESS = "otel_ebpf.process"
 _ERROR, _MODE = "error.type", "cpu.mode"
 
 INSTRUMENTS = {
@@ -110,6 +111,13 @@ INSTRUMENTS = {
             "{process}",
             "Processes whose units of execution (goroutines, CPython contexts, …) can be read",
             (_RUNTIME,),
+        ),
+        Instrument(
+            "otel_ebpf.probe.hits",
+            "updowncounter",
+            "{hit}",
+            "Hits of probes in the code of processes that live, about 1 µs each to them: the 50 that were hit most",
+            (_PROCESS, _RUNTIME),
         ),
         Instrument(
             "otel_ebpf.runtimes.refused",

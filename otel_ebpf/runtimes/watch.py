@@ -35,6 +35,7 @@ _ANSWER = 0.5
 _DETACHING = 32
 _WAITING = 1 << 14
 _REMEMBERED = 1 << 12
+_SHOWN = 50
 
 
 class Runtimes:
@@ -114,6 +115,17 @@ class Runtimes:
             new = [what for what in self.refusals if what not in self._announced]
             self._announced.update(new)
         return [f"units of execution of {what} are not read: {self.refusals[what]}" for what in new]
+
+    def hits(self) -> dict[int, tuple[str, int]]:
+        """By process: its runtime, and how often the probes in its code were hit, each of which costs it about 1 µs.
+
+        Of the 50 processes that were hit most.
+        """
+        pids, counts = self._kernel.maps["probe_hits"].entries(np.dtype(np.uint32), np.dtype(np.uint64))
+        most = np.argsort(counts)[::-1][:_SHOWN]
+        with self._wake:
+            named = {pid: self.found.get(pid, ("", ""))[0] for pid in pids[most].tolist()}
+        return {pid: (named[pid], count) for pid, count in zip(named, counts[most].tolist(), strict=True)}
 
     def gone(self, pids: Iterable[int]) -> None:
         """These processes ended or became another program; the kernel side has forgotten them by itself."""

@@ -102,6 +102,15 @@ _WORK = Row(
             line(_now("otel_ebpf_runtimes", "otel_ebpf_runtime, host_name"), "{{host_name}} {{otel_ebpf_runtime}}"),
         ),
         series(
+            "Hits of probes in processes' own code",
+            "cps",
+            line(
+                rate("otel_ebpf_probe_hits", HOST, by="otel_ebpf_runtime, otel_ebpf_process"),
+                "{{otel_ebpf_runtime}} {{otel_ebpf_process}}",
+            ),
+            description="What parents by units of execution cost these processes: about 1 µs for each hit.",
+        ),
+        series(
             "Runtimes that are not as expected",
             "short",
             line(
