@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from threading import Thread
 
 import pytest
 
@@ -38,6 +39,7 @@ OPTION = 253
 TOLD = b"OT"
 PASS_ROUNDS = 20
 REQUESTS = 25
+CLIENTS = 8
 _SYN = 2
 MTU = 1500
 SIZES = (80, 600, 1387, 1415, 1419, 1420, 1421, 1447, 1448, 1449, 2000, 64_000)
@@ -70,17 +72,24 @@ def counted(agent: Agent) -> Counter[str]:
 class Chain:
     hosts: TwoHosts
 
-    def drive(self, first: int, headers: dict[str, str] | None = None) -> list[int]:
-        """One client asks over one connection; returns the ids."""
+    def drive(self, first: int, headers: dict[str, str] | None = None, clients: int = 1) -> list[int]:
+        """So many clients ask at once, each over one connection; returns the ids."""
 
-        def ask() -> None:
+        def ask(number: int) -> None:
             connection = http.client.HTTPConnection(self.hosts.client.address, SHOP, timeout=30)
-            for i in range(first, first + REQUESTS):
+            for i in range(first + number * REQUESTS, first + (number + 1) * REQUESTS):
                 connection.request("GET", f"/r/{i}", headers=headers or {})
                 assert connection.getresponse().read() == b"((()))"
 
-        Process(self.hosts.client.inside(ask)).end()
-        return list(range(first, first + REQUESTS))
+        def all_of_them() -> None:
+            threads = [Thread(target=ask, args=(number,)) for number in range(clients)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        Process(self.hosts.client.inside(all_of_them)).end()
+        return list(range(first, first + clients * REQUESTS))
 
     def prove(self, *agents: Agent) -> None:
         """Drive until the agents know that threads tell causes here: each tells all of a round's calls."""
@@ -128,7 +137,7 @@ def lineage(spans: list[SeenSpan]) -> list[str]:
 def test_requests_through_hosts_are_one_trace_without_a_gateway(sink: Sink) -> None:
     with chain() as place, observed(place.hosts, sink.endpoint) as agents:
         place.prove(*agents)
-        ids = place.drive(0)
+        ids = place.drive(0, clients=CLIENTS)
         spans = sink.wait(lambda spans: sum(map(len, by_request(spans, ids).values())) >= 6 * len(ids), 30)
         outcomes = [counted(agent) for agent in agents]
     found = by_request(spans, ids)
