@@ -15,8 +15,8 @@ from hypothesis import settings
 from tests.agent import Agent, running_agent
 from tests.sink import Sink
 
-settings.register_profile("repeatable", derandomize=True)
-settings.register_profile("fuzz", max_examples=1000)
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("fuzz", max_examples=1000, deadline=None)
 settings.load_profile("repeatable")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -34,7 +34,6 @@ _STEPS = st.lists(st.tuples(st.booleans(), st.sets(st.integers(1, 2**64 - 1) | s
 
 
 @given(_STEPS)
-@settings(deadline=None)
 def test_an_index_finds_what_a_dictionary_would(steps: list[tuple[bool, set[int]]]) -> None:
     index, twin = Index(), dict[int, int]()
     for add, numbers in steps:

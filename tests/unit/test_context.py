@@ -190,7 +190,7 @@ def plain_traceparent(value: bytes) -> tuple[str, str, int] | None:
     return match[2].decode(), match[3].decode(), int(match[4], 16) & 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.tuples(st.integers(0, 60), st.sampled_from(b"0fF-g \t:"), st.integers(0, 3)), min_size=1, max_size=10)
 )
@@ -206,7 +206,7 @@ def test_traceparent_agrees_with_its_plain_twin(changes: list[tuple[int, int, in
         assert told(found, i) == (nothing() if expected is None else (Link.TRACEPARENT, *expected))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.binary(max_size=200) | st.text("=;-. 019azRootPnAampled,", max_size=400).map(str.encode), max_size=5),
     st.sampled_from([b"b3: ", b"uber-trace-id: ", b"x-b3-traceid: "])

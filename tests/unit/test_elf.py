@@ -64,7 +64,7 @@ def test_thousands_of_tables_of_symbols_over_each_other_are_one(tmp_path: Path) 
     assert found(tmp_path, header + table) == {}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, len(CONTENT) - 1), st.integers(0, 255)), max_size=60))
 def test_no_bytes_raise(changes: list[tuple[int, int]]) -> None:
     content = bytearray(CONTENT)

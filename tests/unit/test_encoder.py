@@ -96,7 +96,7 @@ def cases(draw: st.DrawFn) -> tuple[Tables, list[Row]]:
     return tables, draw(st.lists(rows, min_size=1, max_size=12))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(cases(), st.sampled_from((600, 5_000, 2_000_000)), st.sampled_from((1, 3, 8192)))
 def test_what_is_written_parses_to_what_the_messages_say(
     case: tuple[Tables, list[Row]], max_bytes: int, max_items: int

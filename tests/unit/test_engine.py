@@ -466,7 +466,7 @@ def test_answers_that_only_an_amendment_without_payload_tells_of_go_to_nobody_el
         assert bench.told(bench.parse(Said(get(f"/{n}"), answer(status), n=n))) == [("http", str(status), f"/{n}")]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_whatever_way_a_pipelined_stream_is_cut_into_records_each_request_has_its_answer(data: st.DataObject) -> None:
     """Records as a server sees an impatient client: requests come early, answers in order."""
@@ -487,7 +487,7 @@ def test_whatever_way_a_pipelined_stream_is_cut_into_records_each_request_has_it
 # Hostile bytes
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.lists(
         st.tuples(

@@ -103,7 +103,7 @@ def test_spans_that_cannot_be_are_left_out_and_counted() -> None:
 
 
 @given(st.binary(max_size=200), st.sampled_from(["", "gzip", "deflate", "br"]), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_bytes_make_it_fail(body: bytes, coding: str, json: bool) -> None:
     read(body, coding, json)
     read(request("shop").SerializeToString()[: len(body)] + body, coding, json)
@@ -127,7 +127,7 @@ Times = st.tuples(st.integers(0, 400), st.integers(0, 60))
     st.lists(st.tuples(Times, st.integers(1, 3)), max_size=12),
     st.lists(st.tuples(Times, st.integers(1, 3)), max_size=12),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_requests_are_matched_by_port_as_their_plain_twin_does(
     told: list[tuple[tuple[int, int], int]], rows: list[tuple[tuple[int, int], int]]
 ) -> None:

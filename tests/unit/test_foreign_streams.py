@@ -81,7 +81,7 @@ CHUNKED = post(
     ],
 )
 @given(at=st.lists(st.integers(0, 1 << 20), max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_requests_are_found_however_they_are_cut(wire: bytes, expected: list[Export], at: list[int]) -> None:
     streams = Streams()
     pieces = cut(wire, *at)
@@ -121,6 +121,6 @@ def test_connections_do_not_mix() -> None:
 @given(
     st.lists(st.binary(max_size=300) | st.sampled_from([PREFACE, GRPC, CHUNKED, post(gzip.compress(BODY))]), max_size=8)
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_bytes_make_it_fail(pieces: list[bytes]) -> None:
     Streams().take(chunks(*pieces))

@@ -27,7 +27,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.lists(PIECES, max_size=20).map(b"".join), min_size=1, max_size=5))
 def test_the_first_value_of_each_header_is_what_the_plain_reading_finds(messages: list[bytes]) -> None:
     lines = Lines.of(matrix(messages))

@@ -316,7 +316,7 @@ def requests(draw: st.DrawFn) -> bytes:
     return end.join(lines).encode("utf-8", "surrogatepass")[: draw(st.sampled_from([1000, 1000, 60, 30]))]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.tuples(requests(), RESPONSES, st.sampled_from([1, 3, 7, 9, 0, 8])), min_size=1, max_size=12),
     st.booleans(),

@@ -277,7 +277,7 @@ _SPANS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(_SPANS | _ANY, max_size=25))
 def test_whatever_is_given_comes_out_again(tmp_path_factory: pytest.TempPathFactory, spans: list[Any]) -> None:
     given_text = json.dumps(_document(*spans))

@@ -97,7 +97,7 @@ rows = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(rows, min_size=1, max_size=90))
 def test_what_is_written_parses_to_what_the_messages_say(batch: list[Row]) -> None:
     tables = mixed_tables()

@@ -109,7 +109,7 @@ rows = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.lists(rows, max_size=20), max_size=4))
 def test_counts_sums_and_extremes_are_those_of_a_loop(batches: list[list[Row]]) -> None:
     tables = tables_of()

@@ -297,7 +297,7 @@ SESSIONS = {2: {b"db": "5"}, 3: {b"reply": "skip"}, 4: {b"queued": "3"}}
 
 
 @given(st.lists(SAID, min_size=1, max_size=8), st.booleans(), st.sampled_from([(1024, 512), (192, 64), (64, 16)]))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_columns_say_what_parse_says(said: list[Said], redact: bool, widths: tuple[int, int]) -> None:
     sessions = {conn: Session(dict(remembered)) for conn, remembered in SESSIONS.items()}
     told = columns(said, Options(redact), sessions, width=widths[0], response_width=widths[1])
@@ -337,6 +337,6 @@ def _spans(few: int, said: list[Said], redact: bool) -> list[tuple[int, int, int
 
 
 @given(st.lists(SAID | st.just(Said(array(b"GET", b"a"), b":1\r\n")), min_size=1, max_size=8), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_an_engine_says_the_same_with_and_without_columns(said: list[Said], redact: bool) -> None:
     assert _spans(0, said, redact) == _spans(1 << 30, said, redact)

@@ -148,14 +148,14 @@ PATHS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(PATHS)
 def test_a_batch_of_paths_has_the_routes_of_each_by_itself(paths: list[str]) -> None:
     alone = Routes()
     assert many(Routes(), paths) == [alone.route(path) for path in paths]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(PATHS)
 def test_routes_do_not_depend_on_the_seed_of_the_hashes_or_on_who_came_with_whom(paths: list[str]) -> None:
     first = Routes()

@@ -149,7 +149,7 @@ def victim() -> Iterator[int]:
         yield pid
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32), lies=st.floats(0.01, 1))
 def test_memory_that_lies_is_refused_or_told_from_what_confirms_itself(victim: int, seed: int, lies: float) -> None:
     """Given any memory, then it ends soon, raises nothing, and what it says has a thread whose key leads to it."""
@@ -219,7 +219,7 @@ def test_structures_that_moved_far_are_refused(victim: int, monkeypatch: pytest.
 CHANGES = st.lists(st.tuples(st.integers(0, 1 << 24), st.integers(0, 255)), max_size=40)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(changes=CHANGES)
 def test_no_file_raises(changes: list[tuple[int, int]], tmp_path_factory: pytest.TempPathFactory) -> None:
     """Given a libpython with any bytes changed, then its pointers and makers are found or not, and it ends."""

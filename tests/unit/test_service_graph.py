@@ -166,7 +166,7 @@ wires = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(wires)
 def test_every_exchange_is_counted_once(drawn: list[tuple[str, int, tuple[int, int], int, tuple[int, int]]]) -> None:
     """Given exchanges of which any ends were seen, in whatever batches they come, then each is one edge."""

@@ -21,7 +21,7 @@ def run(simulation: Simulation) -> Score:
     return score(simulation, decided)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=SEEDS, threads=st.integers(1, 8), requests=REQUESTS)
 def test_every_call_of_a_blocking_thread_finds_its_request(seed: int, threads: int, requests: int) -> None:
     simulation = Simulation(random.Random(seed))
@@ -32,7 +32,7 @@ def test_every_call_of_a_blocking_thread_finds_its_request(seed: int, threads: i
     assert (result.wrong, result.undecided) == (0, 0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=SEEDS, threads=st.integers(1, 6), requests=REQUESTS)
 def test_also_when_the_callee_is_on_the_same_host(seed: int, threads: int, requests: int) -> None:
     simulation = Simulation(random.Random(seed))
@@ -43,7 +43,7 @@ def test_also_when_the_callee_is_on_the_same_host(seed: int, threads: int, reque
     assert (result.wrong, result.undecided) == (0, 0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=SEEDS, workers=st.integers(1, 8), requests=REQUESTS)
 def test_hand_off_to_a_pool_never_gives_a_wrong_parent(seed: int, workers: int, requests: int) -> None:
     simulation = Simulation(random.Random(seed))
@@ -59,7 +59,7 @@ def test_hand_off_to_a_pool_with_idle_workers_is_decided() -> None:
     assert result.wrong == 0 and result.undecided <= 0.02 * result.right
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=SEEDS, requests=REQUESTS, gap=st.floats(0.5, 200))
 def test_an_event_loop_with_requests_in_flight_never_gives_a_wrong_parent(seed: int, requests: int, gap: float) -> None:
     simulation = Simulation(random.Random(seed))
@@ -67,7 +67,7 @@ def test_an_event_loop_with_requests_in_flight_never_gives_a_wrong_parent(seed: 
     assert run(simulation).wrong == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=SEEDS, requests=REQUESTS, gap=st.floats(0.5, 100))
 def test_two_loops_of_one_process_never_give_a_wrong_parent(seed: int, requests: int, gap: float) -> None:
     simulation = Simulation(random.Random(seed))
@@ -77,7 +77,7 @@ def test_two_loops_of_one_process_never_give_a_wrong_parent(seed: int, requests:
     assert run(simulation).wrong == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=SEEDS, requests=REQUESTS, gap=st.floats(0.5, 100), threads=st.integers(2, 8))
 def test_tasks_that_wander_between_threads_never_get_a_wrong_parent(
     seed: int, requests: int, gap: float, threads: int

@@ -70,7 +70,7 @@ def twin(call: Row, rows: list[Row]) -> int:
     return answers.pop() if len(answers) == 1 else 0
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(rows=exchanges(), order=st.randoms(use_true_random=False))
 def test_the_rules_say_what_is_written_down(rows: list[Row], order: object) -> None:
     ends = [row["end"] for row in rows if row["kind"] == Kind.SERVER]
@@ -131,7 +131,7 @@ def match_twin(rows: list[Row]) -> set[tuple[int, int]]:
     return found | {(client, only[0]) for client, only in nested.items() if len(only) == 1}
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(rows=connections())
 def test_ends_are_matched_as_written_down(rows: list[Row]) -> None:
     batch = spans(rows)
@@ -175,7 +175,7 @@ def test_memory_forgets_in_time() -> None:
     assert len(memory) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps=st.lists(st.tuples(st.integers(0, 4000), st.floats(0, 1)), max_size=12), seed=st.integers(0, 2**32))
 def test_rows_and_texts_survive_the_ring(steps: list[tuple[int, float]], seed: int) -> None:
     """Rows go in and out in any order; those that stay keep their columns, their texts and their mates."""

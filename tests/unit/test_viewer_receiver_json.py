@@ -93,7 +93,7 @@ def as_otlp_json(message: Message, *, enums_as_ints: bool) -> str:
     return json.dumps(mend(parsed))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), signal=st.sampled_from(sorted(REQUESTS)), enums_as_ints=st.booleans())
 def test_any_request_survives_json(data: st.DataObject, signal: Signal, enums_as_ints: bool) -> None:
     request = data.draw(requests(signal))
@@ -101,7 +101,7 @@ def test_any_request_survives_json(data: st.DataObject, signal: Signal, enums_as
     assert REQUESTS[signal].FromString(to_protobuf(signal, written.encode())) == request
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -126,7 +126,7 @@ def test_any_json_is_a_request_or_malformed(value: object) -> None:
         REQUESTS["traces"].FromString(request)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_malformed_or_json(data: bytes) -> None:
     try:
