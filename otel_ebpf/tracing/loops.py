@@ -186,6 +186,29 @@ class Loops:
         holds &= self.once.known(tgid) & (self.once.share(tgid) < AGREES)
         return holds
 
+    def borne_out(self, at: Rows) -> NDArray[np.bool_]:
+        """(k,) the backward rule says what `turn` does of the call, or of one that it led to: each was the only thing
+        that was sent after the one before was answered."""
+        calls = self.calls
+        request, row = calls.turn[at], at.copy()
+        borne_out: NDArray[np.bool_] = (request != NOBODY) & (calls.retro[at] == request)
+        order = np.argsort(calls.after)
+        after = calls.after[order]
+        left = ((request != NOBODY) & ~borne_out).nonzero()[0]
+        for _ in range(CHAIN):
+            answered = calls.span_id[row[left]]
+            first, last = np.searchsorted(after, answered), np.searchsorted(after, answered, "right")
+            one = (last - first == 1) & ~np.isin(answered, self.requests.after)
+            left = left[one]
+            row[left] = order[first[one]]
+            same = calls.turn[row[left]] == request[left]
+            ends = calls.retro[row[left]] == request[left]
+            borne_out[left[same & ends]] = True
+            left = left[same & ~ends]
+            if not len(left):
+                break
+        return borne_out
+
     def claimed_twice(self, at: Rows) -> NDArray[np.bool_]:
         """(k,) `turn` says the same of another call."""
         claims = self.calls.turn[np.isin(self.calls.turn, self.calls.turn[at])]

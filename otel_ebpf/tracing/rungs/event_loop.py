@@ -49,7 +49,7 @@ _TURN, _ORDER, _IDS = np.uint8(Link.TURN), np.uint8(Link.ORDER), np.uint8(Link.A
 
 
 class EventLoop(Rung):
-    """Speaks for calls on polled sockets, in processes whose tasks stay with their threads.
+    """Speaks for calls on polled sockets.
 
     State: `loops.Loops`, and how far the ids of whom can be believed."""
 
@@ -63,9 +63,7 @@ class EventLoop(Rung):
         self._method = np.zeros(0, np.uint8)
 
     def wants(self, calls: Calls, requests: Requests) -> NDArray[np.uint64]:
-        mine = (
-            calls.has(EPOLL) & calls.single & calls.looping & calls.of_process(SERVES) & ~calls.of_process(MIGRATES)
-        ).nonzero()[0]
+        mine = (calls.has(EPOLL) & calls.single & calls.looping & calls.of_process(SERVES)).nonzero()[0]
         self._found = np.zeros(len(calls), np.uint64)
         self._method = np.full(len(calls), _TURN)
         self._loops.learn(calls, mine, requests, self._openings.waiting_recently)
@@ -103,13 +101,15 @@ class EventLoop(Rung):
             return found, method
         tgid, loops = table.tgid[at], self._loops
         backward = loops.backward(tgid)
-        in_turn, turn = self._in_turn(at)
-        in_order, order = self._in_order(at)
+        migrates = calls.of_process(MIGRATES)[mine[settled]]
+        in_turn, turn = self._in_turn(at, migrates)
+        in_order, order = self._in_order(at, migrates)
         said, by_order = self._weighed(at, in_turn, in_order)
         believed = np.where(by_order, order, turn)
         named, share = self._ids.say(table, at)
         contradicted = (named != NOBODY) & (said != NOBODY) & (named != said) & (share == believed)
         contradicted |= share > 1
+        contradicted |= migrates & (table.retro[at] != NOBODY) & (table.turn[at] != table.retro[at]) & (turn >= AGREES)
         by_ids = (named != NOBODY) & ((said == NOBODY) | (share >= believed))
         said = np.where(by_ids, named, said)
         # In a program that keeps the order the last thing received says nothing, and the other way round.
@@ -123,33 +123,38 @@ class EventLoop(Rung):
         method[settled] = np.where(by_ids, _IDS, np.where(by_order, _ORDER, _TURN))
         return self._possible(calls, mine, found), method
 
-    def _in_turn(self, at: Rows) -> tuple[Ids, NDArray[np.float64]]:
-        """(k,) what turn says, where it is believed; (k,) its agreement with the backward rule."""
+    def _in_turn(self, at: Rows, migrates: NDArray[np.bool_]) -> tuple[Ids, NDArray[np.float64]]:
+        """(k,) what turn says, where it is believed; (k,) its agreement with the backward rule.
+
+        Where tasks wander between threads, another one may have run in between: the backward rule must say the same.
+        """
         loops, table = self._loops, self._loops.calls
         tgid = table.tgid[at]
         share = np.where(table.handed_over[at], loops.handed_over.share(tgid), loops.turn.share(tgid))
         believed = (share >= AGREES) & (~self._apart(at) | (loops.turn_apart.share(tgid) >= AGREES))
         # Where a request makes one call, one of two that went out in its turn is the loop's own.
         believed &= (table.retro[at] == table.turn[at]) | ~loops.claimed_twice(at) | (loops.once.share(tgid) < _ONCE)
+        if migrates.any():
+            believed &= ~migrates | loops.borne_out(at)
         return np.where(believed, table.turn[at], NOBODY), share
 
-    def _in_order(self, at: Rows) -> tuple[Ids, NDArray[np.float64]]:
+    def _in_order(self, at: Rows, migrates: NDArray[np.bool_]) -> tuple[Ids, NDArray[np.float64]]:
         """(k,) what order says, where it is believed; (k,) its agreement with the backward rule.
 
         A process may keep the order but for bursts (a heap of timers that are due at once). If it passes every request
         on once, no order is needed where one request only was there to be passed on, or one response; and of a burst is
-        known what both directions say.
+        known what both directions say. Tasks that wander keep no thread's order.
         """
         loops, table = self._loops, self._loops.calls
         tgid, order, backward = table.tgid[at], table.order[at], table.retro_order[at]
         always, alone = loops.order.share(tgid), loops.alone.share(tgid)
         alone = np.where(loops.once.share(tgid) >= AGREES, alone, 0.0)
-        order = np.where(np.isin(order, loops.rivals()), NOBODY, order)
+        order = np.where(migrates | np.isin(order, loops.rivals()), NOBODY, order)
         kept, sure = always >= AGREES, (alone >= AGREES) & (order != NOBODY)
         looked_back = sure & (table.answered_alone[at] | (order == backward))
         said = np.where(looked_back, backward, NOBODY)
         said = np.where(kept | (sure & table.alone[at]), order, said)
-        return said, np.maximum(always, alone)
+        return said, np.where(migrates, 0.0, np.maximum(always, alone))
 
     def _answers_come(self, at: Rows) -> NDArray[np.bool_]:
         """(k,) what the backward rule of order says of the call may still become known."""
