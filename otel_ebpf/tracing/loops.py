@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.heap import distinct
+from otel_ebpf.tracing.ids import splitmix64
 from otel_ebpf.tracing.places import Places
-from otel_ebpf.tracing.queues import NEVER, Ids, Rows, alone, matched, throughout
+from otel_ebpf.tracing.queues import NEVER, Ids, Rows, alone, bursts, matched, throughout
 from otel_ebpf.tracing.rungs.base import NONE, Calls, Index, Requests
 
 ROWS = 1 << 14
@@ -45,8 +46,9 @@ Unknown = Callable[[NDArray[np.uint32], Ids], NDArray[np.bool_]]
 class RequestTable:
     """Requests that have ended. passed_on: (m,) a call took it out of its thread's queue, or it needed none.
 
-    gone: (m,) when; NEVER: not yet, 0: it needed none. answered: (m,) the same of the queue of responses. looked_at:
-    (m,) the call upon whose response it was answered is known.
+    gone: (m,) when; NEVER: not yet, 0: it needed none. burst: (m,) since when that queue had not been empty then.
+    answered: (m,) the same of the queue of responses. looked_at: (m,) the call upon whose response it was answered is
+    known.
     """
 
     span_id: Ids
@@ -56,6 +58,7 @@ class RequestTable:
     first_byte: Ids
     after: Ids
     gone: Ids
+    burst: Ids
     passed_on: NDArray[np.bool_]
     answered: NDArray[np.bool_]
     looked_at: NDArray[np.bool_]
@@ -73,9 +76,9 @@ class CallTable:
     later call, which went out after its response: this holds where `turn` does, and not where timers are waited for.
     alone: (n,) when it was sent, the request that `order` names was the only one that its thread had to pass on;
     answered_alone: (n,) likewise, of the responses, when the one that `retro_order` names was written. queued,
-    responded: (n,) it, or its response, had its place in the order; gone: (n,) when the response had. judged: (n,) the
-    rule was held against the backward one. ids: (n,) Node's; asked_ids: (n,) they were followed. half_seen: (n,) its
-    process had requests then that nobody saw come.
+    responded: (n,) it, or its response, had its place in the order; gone, burst: (n,) of the response, as of a request.
+    judged: (n,) the rule was held against the backward one. ids: (n,) Node's; asked_ids: (n,) they were followed.
+    half_seen: (n,) its process had requests then that nobody saw come.
     """
 
     span_id: Ids
@@ -92,6 +95,7 @@ class CallTable:
     retro: Ids
     retro_order: Ids
     gone: Ids
+    burst: Ids
     ids: Ids
     by_hand: Ids
     by_trigger: Ids
@@ -185,6 +189,20 @@ class Loops:
         holds: NDArray[np.bool_] = (self.feasible.share(tgid) >= AGREES) & (self.apart.share(tgid) >= AGREES)
         holds &= self.once.known(tgid) & (self.once.share(tgid) < AGREES)
         return holds
+
+    def met_once(self, at: Rows) -> NDArray[np.bool_]:
+        """(k,) of the requests that came in one burst with the one that `order` names, no other was answered in one
+        burst with it: so a burst's own order does not matter."""
+        calls, requests = self.calls, self.requests
+        answered = (calls.retro_order != NOBODY).nonzero()[0]
+        came = self.find_requests(calls.retro_order[answered])
+        asked = self.find_requests(calls.order[at])
+        met = _pair(calls.thread[answered], requests.burst[came], calls.burst[answered])
+        met[(came == NONE) | (requests.burst[came] == 0)] = NOBODY
+        key = _pair(calls.thread[at], requests.burst[asked], calls.burst[at])
+        keys, times = np.unique(met, return_counts=True)
+        once: NDArray[np.bool_] = np.isin(key, keys[times == 1]) & (asked != NONE)
+        return once
 
     def borne_out(self, at: Rows) -> NDArray[np.bool_]:
         """(k,) the backward rule says what `turn` does of the call, or of one that it led to: each was the only thing
@@ -282,6 +300,7 @@ class Loops:
         calls.order[call] = requests.span_id[request]
         requests.gone[request], requests.gone[no_call] = calls.start[call], 0
         calls.alone[call] = alone(requests.thread, requests.start, requests.gone, request)
+        requests.burst[request] = bursts(requests.thread, requests.start, requests.gone, request)
         calls.queued[call] = calls.queued[no_request] = True
         requests.passed_on[request] = requests.passed_on[no_call] = True
         for rows, had_one in ((call, True), (no_request, False)):
@@ -307,6 +326,7 @@ class Loops:
         calls.retro_order[call] = requests.span_id[request]
         calls.gone[call], calls.gone[no_request] = requests.first_byte[request], 0
         calls.answered_alone[call] = alone(calls.thread, calls.first_byte, calls.gone, call)
+        calls.burst[call] = bursts(calls.thread, calls.first_byte, calls.gone, call)
         calls.responded[call] = calls.responded[no_request] = True
         requests.answered[request] = requests.answered[no_call] = True
 
@@ -354,6 +374,10 @@ class Loops:
         apart &= (calls.retro != NOBODY) & ~calls.judged_apart
         calls.judged_apart |= apart
         self.turn_apart.note(calls.tgid[apart], calls.turn[apart] == calls.retro[apart])
+
+
+def _pair(thread: Ids, one: Ids, other: Ids) -> Ids:
+    return splitmix64(splitmix64(thread ^ one) ^ other)
 
 
 def _call_table(calls: Calls, rows: Rows) -> CallTable:

@@ -100,6 +100,27 @@ def alone(thread: Ids, came: Ids, went: Ids, rows: Rows) -> NDArray[np.bool_]:
     return mine
 
 
+def bursts(thread: Ids, came: Ids, went: Ids, rows: Rows) -> Ids:
+    """(k,) when the burst began that each of `rows` is in: since then its thread's queue has not been empty.
+
+    Whatever the order in which a burst goes, all of it has gone when it ends.
+    """
+    if not len(rows):
+        return np.zeros(0, np.uint64)
+    origin, earlier = came[rows].min(), NEVER
+    near = (went >= origin).nonzero()[0]
+    while origin < earlier:  # what came before those that still waited then
+        earlier, origin = origin, came[near].min()
+        near = (went >= origin).nonzero()[0]
+    order, of_thread, begun, latest = _by_thread(thread[near], came[near], went[near], origin)
+    first = np.append(True, (latest[:-1] < begun[1:]) | (of_thread[1:] != of_thread[:-1]))
+    begins = came[near[order[first]]]
+    burst = np.empty(len(near), np.uint64)
+    burst[order] = begins[np.cumsum(first) - 1]
+    found: Ids = burst[np.searchsorted(near, rows)]
+    return found
+
+
 def throughout(thread: Ids, came: Ids, went: Ids, of_thread: Ids, begin: Ids, end: Ids) -> NDArray[np.bool_]:
     """(k,) whether something was in the queue of each thread from `begin` until `end`."""
     if not len(of_thread):

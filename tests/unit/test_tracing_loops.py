@@ -35,9 +35,9 @@ def as_a_heap_gives_them(rows: list[Row]) -> list[Row]:
 class Loop:
     """A thread that receives all that has come, then sends what follows from it, in the order that `order` makes.
 
-    calls: of a request, one after the other, from and to; think: ms before each, from and to. of_its_own: share of
-    turns in which it makes a call for nobody. strays: share of calls that go out on a connection that was opened long
-    before, for another request. answers_itself: share of requests that it answers without a call.
+    calls: of a request, one after the other, from and to; think, latency: ms before each, and of it. of_its_own: share
+    of turns in which it makes a call for nobody. strays: share of calls that go out on a connection that was opened
+    long before, for another request. answers_itself: share of requests that it answers without a call.
     """
 
     seed: int
@@ -45,6 +45,7 @@ class Loop:
     per_second: float = 200.0
     calls: tuple[int, int] = (1, 1)
     think: tuple[float, float] = (0.0, 0.0)
+    latency: tuple[float, float] = (5.0, 60.0)
     of_its_own: float = 0.0
     strays: float = 0.0
     answers_itself: float = 0.0
@@ -117,7 +118,7 @@ class Loop:
             call["wanted"] = round(max(0.0, self.now - self.draw.uniform(1, 500)) * MS)
         self._sent[call["span_id"]] = request
         self.truth[call["span_id"]] = request["span_id"] if request else 0
-        self._expect(self.now + self.draw.uniform(5, 60), call)
+        self._expect(self.now + self.draw.uniform(*self.latency), call)
 
     def decided(self) -> Decided:
         """Handed over as the kernel does: with sweeps, each row in the first drain after its end."""
@@ -182,3 +183,10 @@ def test_a_connection_that_was_opened_for_another_request_does_not_shift_the_ord
 )
 def test_no_other_program_gets_a_wrong_parent(loop: dict[str, object], seed: int) -> None:
     assert Loop(seed, **loop).score()[1] == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_burst_is_told_apart_by_its_order_forwards_and_backwards(seed: int) -> None:
+    """The same requests in a burst both ways: what changes their order once changes it twice."""
+    loop = Loop(seed, as_a_heap_gives_them, per_second=900.0, latency=(3.0, 5.0))
+    assert loop.score()[1] == 0

@@ -116,6 +116,10 @@ class EventLoop(Rung):
         retro = np.where(backward & ~(by_ids & table.followed[at]), table.retro[at], NOBODY)
         check = np.where(by_order & ~by_ids, table.retro_order[at], retro)
         check = np.where(table.followed[at] & (in_turn == NOBODY) & (said == NOBODY), NOBODY, check)
+        # As long as it may turn out to keep an order, that must not say otherwise.
+        perhaps = (check == NOBODY) & (said != NOBODY) & ~by_ids & ~migrates
+        perhaps &= ~loops.once.known(tgid) | (loops.once.share(tgid) >= AGREES)
+        check = np.where(perhaps, table.retro_order[at], check)
         late = (by_order | ((said == NOBODY) & (order >= AGREES))) & ~by_ids & self._answers_come(at)
         self._later[mine[settled]] = late
         agree = ~late & ~contradicted & ((said == NOBODY) | (check == NOBODY) | (said == check))
@@ -142,8 +146,8 @@ class EventLoop(Rung):
         """(k,) what order says, where it is believed; (k,) its agreement with the backward rule.
 
         A process may keep the order but for bursts (a heap of timers that are due at once). If it passes every request
-        on once, no order is needed where one request only was there to be passed on, or one response; and of a burst is
-        known what both directions say. Tasks that wander keep no thread's order.
+        on once, no order is needed where one request only was there to be passed on, or one response; nor where one
+        only of a burst of requests was in the burst of responses. Tasks that wander keep no thread's order.
         """
         loops, table = self._loops, self._loops.calls
         tgid, order, backward = table.tgid[at], table.order[at], table.retro_order[at]
@@ -151,7 +155,8 @@ class EventLoop(Rung):
         alone = np.where(loops.once.share(tgid) >= AGREES, alone, 0.0)
         order = np.where(migrates | np.isin(order, loops.rivals()), NOBODY, order)
         kept, sure = always >= AGREES, (alone >= AGREES) & (order != NOBODY)
-        looked_back = sure & (table.answered_alone[at] | (order == backward))
+        settled = ~self._openings.waiting_recently(table.tgid[at], table.first_byte[at] + _ANSWER_NS)
+        looked_back = sure & (table.answered_alone[at] | ((order == backward) & settled & loops.met_once(at)))
         said = np.where(looked_back, backward, NOBODY)
         said = np.where(kept | (sure & table.alone[at]), order, said)
         return said, np.where(migrates, 0.0, np.maximum(always, alone))
@@ -159,7 +164,8 @@ class EventLoop(Rung):
     def _answers_come(self, at: Rows) -> NDArray[np.bool_]:
         """(k,) what the backward rule of order says of the call may still become known."""
         table = self._loops.calls
-        coming: NDArray[np.bool_] = (table.order[at] != NOBODY) & ~table.responded[at] & (table.first_byte[at] != 0)
+        coming: NDArray[np.bool_] = (table.order[at] != NOBODY) & (table.first_byte[at] != 0)
+        coming &= ~table.responded[at] | ~(table.alone[at] | table.answered_alone[at])
         coming &= self._openings.waiting_recently(table.tgid[at], table.first_byte[at] + _ANSWER_NS)
         return coming
 
