@@ -43,7 +43,7 @@ def ladder(
     """The rungs in the order in which they are believed; each assembler has its own. statistics: the last one, too."""
     certain: list[Rung] = [
         Forwarded(),
-        RequestId(),
+        RequestId(places),
         Unit(lineage),
         ThreadResponse(places),
         ThreadAlone(),

@@ -14,16 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from otel_ebpf.heap import sparse
 from otel_ebpf.model import Link
 from otel_ebpf.tracing.ids import splitmix64
+from otel_ebpf.tracing.places import Places
 from otel_ebpf.tracing.processes import SERVES
 from otel_ebpf.tracing.request_ids import NO_ID, UNKNOWN
 from otel_ebpf.tracing.rungs.base import Calls, Proposal, Requests, Rung, find
 
 _BORNE = 1 << 15
-_PIDS = 1 << 22
-_PID_MASK = np.uint32(_PIDS - 1)
 _LINGERS_NS = np.uint64(60 * 10**9)
 """For so long a process may go on with a request that it did not answer."""
 
@@ -46,14 +44,15 @@ class RequestId(Rung):
 
     link = Link.REQUEST_ID
 
-    def __init__(self) -> None:
+    def __init__(self, places: Places | None = None) -> None:
         empty = np.zeros(0, np.uint64)
         self._borne = _Borne(empty, empty, empty, empty)
-        self._unknown_until = sparse(_PIDS, np.uint64)
+        self._places = Places() if places is None else places
+        self._unknown_until = self._places.column(np.uint64)
         self._found = empty
 
     def forget(self, tgid: NDArray[np.uint32]) -> None:
-        self._unknown_until[tgid & _PID_MASK] = 0
+        self._places.forget(tgid)
 
     def wants(self, calls: Calls, requests: Requests) -> NDArray[np.uint64]:
         self._learn(requests)
@@ -73,7 +72,7 @@ class RequestId(Rung):
     def _learn(self, requests: Requests) -> None:
         unknown = (requests.fresh & ((requests.request_id == UNKNOWN) | ~requests.single)).nonzero()[0]
         if len(unknown):
-            np.maximum.at(self._unknown_until, requests.tgid[unknown] & _PID_MASK, _end(requests, unknown))
+            np.maximum.at(self._unknown_until, self._places.take(requests.tgid[unknown]), _end(requests, unknown))
         bearing = (requests.fresh & (requests.request_id > UNKNOWN) & requests.single).nonzero()[0]
         if not len(bearing):
             return
@@ -94,7 +93,7 @@ class RequestId(Rung):
         left, right = np.searchsorted(borne.key, key), np.searchsorted(borne.key, key, "right")
         at = np.minimum(left, len(borne) - 1)
         fits = (right - left == 1) & (borne.start[at] <= start) & (start <= borne.end[at])
-        fits &= self._unknown_until[calls.tgid[asked] & _PID_MASK] < start
+        fits &= self._unknown_until[self._places.of(calls.tgid[asked])] < start
         return np.where(fits, borne.span_id[at], NO_ID)
 
 
