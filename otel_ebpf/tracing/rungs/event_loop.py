@@ -137,7 +137,9 @@ class EventLoop(Rung):
         share = np.where(table.handed_over[at], loops.handed_over.share(tgid), loops.turn.share(tgid))
         believed = (share >= AGREES) & (~self._apart(at) | (loops.turn_apart.share(tgid) >= AGREES))
         # Where a request makes one call, one of two that went out in its turn is the loop's own.
-        believed &= (table.retro[at] == table.turn[at]) | ~loops.claimed_twice(at) | (loops.once.share(tgid) < _ONCE)
+        strange = (believed & (table.retro[at] != table.turn[at]) & (loops.once.share(tgid) >= _ONCE)).nonzero()[0]
+        if len(strange):
+            believed[strange[loops.claimed_twice(at[strange])]] = False
         if migrates.any():
             believed &= ~migrates | loops.borne_out(at)
         return np.where(believed, table.turn[at], NOBODY), share
@@ -155,10 +157,12 @@ class EventLoop(Rung):
         alone = np.where(loops.once.share(tgid) >= AGREES, alone, 0.0)
         order = np.where(migrates | np.isin(order, loops.rivals()), NOBODY, order)
         kept, sure = always >= AGREES, (alone >= AGREES) & (order != NOBODY)
-        settled = ~self._openings.waiting_recently(table.tgid[at], table.first_byte[at] + _ANSWER_NS)
-        looked_back = sure & (table.answered_alone[at] | ((order == backward) & settled & loops.met_once(at)))
-        said = np.where(looked_back, backward, NOBODY)
-        said = np.where(kept | (sure & table.alone[at]), order, said)
+        said = np.where(kept, order, NOBODY)
+        if sure.any():
+            settled = ~self._openings.waiting_recently(tgid, table.first_byte[at] + _ANSWER_NS)
+            looked_back = sure & (table.answered_alone[at] | ((order == backward) & settled & loops.met_once(at)))
+            said = np.where(looked_back & ~kept, backward, said)
+            said = np.where(sure & table.alone[at], order, said)
         return said, np.where(migrates, 0.0, np.maximum(always, alone))
 
     def _answers_come(self, at: Rows) -> NDArray[np.bool_]:
