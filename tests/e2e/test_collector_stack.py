@@ -33,6 +33,7 @@ EMPTY_WHEN_ALL_IS_WELL = {
     "Runtimes that are not as expected",
     "Requests from other hosts",
     "Traces with another name",
+    "Requests whose context travels in TCP options",
 }
 
 
