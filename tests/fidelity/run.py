@@ -9,9 +9,11 @@ import argparse
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.fidelity.harness import AGENT_FIRST, APP_FIRST, Mode, Outcome, run
+from tests.fidelity.row import Row
 from tests.fidelity.rows import named
 from tests.fidelity.table import cells, into, notes, plain, table
 
@@ -26,6 +28,7 @@ def main() -> int:
     parser.add_argument("--fast", action="store_true", help="a backend that answers in 0.2 to 3 ms")
     parser.add_argument("--json", type=Path, help="a file for all that was counted")
     parser.add_argument("--into", type=Path, help="a document whose table is to be replaced, as docs/causality.md")
+    parser.add_argument("--jobs", type=int, default=1, help="rows that run at the same time (default 1)")
     parser.add_argument("--keep", type=Path, help="a folder for spans, truth and logs of each run")
     parser.add_argument("--list", action="store_true", help="name the rows, and what they lack here")
     options = parser.parse_args()
@@ -36,16 +39,20 @@ def main() -> int:
         return 0
     if os.geteuid() != 0:
         parser.error("the agent loads BPF programs: run it as root")
-    outcomes: list[Outcome] = []
-    for row in rows:
+
+    def of_row(row: Row) -> list[Outcome]:
+        found = []
         for order in (AGENT_FIRST, APP_FIRST):
             for calls in row.modes:
                 if options.order in (None, order) and options.calls in (None, calls):
-                    outcome = run(
-                        row, Mode(order, calls, options.fast), options.seconds, rate=options.rate, keep=options.keep
-                    )
-                    print("  ".join(cells(outcome)), *notes(outcome), sep="\n", file=sys.stderr, flush=True)
-                    outcomes.append(outcome)
+                    mode = Mode(order, calls, options.fast)
+                    found.append(run(row, mode, options.seconds, rate=options.rate, keep=options.keep))
+                    told = ["  ".join(cells(found[-1])), *notes(found[-1])]
+                    print("\n".join(told), file=sys.stderr, flush=True)
+        return found
+
+    with ThreadPoolExecutor(options.jobs) as several:
+        outcomes = [outcome for found in several.map(of_row, rows) for outcome in found]
     print(table(outcomes))
     if options.into:
         options.into.write_text(into(options.into.read_text(), outcomes))
