@@ -149,13 +149,15 @@ class EventLoop(Rung):
 
         A process may keep the order but for bursts (a heap of timers that are due at once). If it passes every request
         on once, no order is needed where one request only was there to be passed on, or one response; nor where one
-        only of a burst of requests was in the burst of responses. Tasks that wander keep no thread's order.
+        only of a burst of requests was in the burst of responses. Tasks that wander keep no thread's order; and a loop
+        that gives ids to what it does is none that passes on, so its order would be chance.
         """
         loops, table = self._loops, self._loops.calls
         tgid, order, backward = table.tgid[at], table.order[at], table.retro_order[at]
         always, alone = loops.order.share(tgid), loops.alone.share(tgid)
         alone = np.where(loops.once.share(tgid) >= AGREES, alone, 0.0)
-        order = np.where(migrates | np.isin(order, loops.rivals()), NOBODY, order)
+        none = migrates | (table.ids[at] != NOBODY)
+        order = np.where(none | np.isin(order, loops.rivals()), NOBODY, order)
         kept, sure = always >= AGREES, (alone >= AGREES) & (order != NOBODY)
         said = np.where(kept, order, NOBODY)
         if sure.any():
@@ -163,7 +165,7 @@ class EventLoop(Rung):
             looked_back = sure & (table.answered_alone[at] | ((order == backward) & settled & loops.met_once(at)))
             said = np.where(looked_back & ~kept, backward, said)
             said = np.where(sure & table.alone[at], order, said)
-        return said, np.where(migrates, 0.0, np.maximum(always, alone))
+        return said, np.where(none, 0.0, np.maximum(always, alone))
 
     def _answers_come(self, at: Rows) -> NDArray[np.bool_]:
         """(k,) what the backward rule of order says of the call may still become known."""
