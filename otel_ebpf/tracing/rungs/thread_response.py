@@ -100,7 +100,7 @@ class ThreadResponse(Rung):
         named = calls.cause[gated] != 0
         same_cause = calls.cause[gated] == requests.span_id[request]
         # Made before the request came: for the one that the thread had read and put aside, or left from the one before.
-        earlier = next_found & (start < requests.start[request])
+        earlier = next_found & (start < requests.start[request]) & ~calls.half_seen[gated]
         self._call_first.taken(tgid[earlier & named & ~same_cause])
         self._leave.taken(tgid[earlier & ~named & (before != 0) & (before <= start)])
 
@@ -122,6 +122,7 @@ class ThreadResponse(Rung):
 
     def _learn_calls(self, calls: Calls, given_up: NDArray[np.intp]) -> None:
         """Of calls that no request explains: for what the thread had put aside, or left from what it had answered."""
+        given_up = given_up[~calls.half_seen[given_up]]  # it may have been for a request that nobody saw come
         named = calls.cause[given_up] != 0
         self._call_first.taken(calls.tgid[given_up[named]])
         given_up = given_up[~named]
