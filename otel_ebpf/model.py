@@ -202,6 +202,22 @@ class Exchanges:
 
 
 @dataclass(slots=True)
+class Frames:
+    """What capture hands over of HTTP/2 (RFC 9113): records of one size class, columns aligned, n rows.
+
+    head: (n,) structured array, dtype of `struct frame` (otel_ebpf.kernel.btf).
+    block: (n, W) uint8, a piece of a header block; only `head["cap"]` of a row are valid, the rest is zero. W is a
+    multiple of 8 and 0 for records without one.
+    """
+
+    head: NDArray[np.void]
+    block: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.head)
+
+
+@dataclass(slots=True)
 class Spans:
     """One row per span, n rows. Times are CLOCK_MONOTONIC ns until the encoder.
 

@@ -32,7 +32,7 @@ enum exchange_flags {
 	EXCHANGE_MIDSTREAM = 1 << 16, /* the connection was there before it was first seen */
 	EXCHANGE_ANSWERING = 1 << 17, /* the request in `cause` was being answered already when this one was sent */
 	EXCHANGE_BORN = 1 << 18,      /* client: the first on a connection whose connect() was seen */
-	EXCHANGE_CARRIED = 1 << 19,   /* client: the other host was told of it, as a child of `cause` (propagate.bpf.c) */
+	EXCHANGE_CARRIED = 1 << 19, /* client: the other host was told of it, as a child of `cause` (propagate.bpf.c) */
 };
 
 /* One request and its response, as one end of a connection saw them. Times: CLOCK_MONOTONIC ns; 0 = did not happen. */
@@ -154,6 +154,47 @@ struct process_event {
 	char comm[16];
 };
 
+/* HTTP/2 (RFC 9113): the streams of a connection do not take turns, so its frames are told one by one, each end on its
+ * own; user space makes exchanges of them. */
+enum frame_kind {
+	FRAME_HEADERS = 1, /* HEADERS, CONTINUATION: the header block, in pieces of at most FRAME_BLOCK_LARGE */
+	FRAME_DATA = 2,    /* frames of one stream that follow each other in one message, as one */
+	FRAME_RESET = 3,   /* RST_STREAM */
+	FRAME_CLOSED = 4,  /* the connection ended: nothing more comes of it */
+	FRAME_LOST = 5,    /* where frames begin is not known any more: nothing more comes of this direction */
+};
+
+enum frame_bits {
+	FRAME_REQUEST = 1 << 0,    /* in the direction of requests: sent by the client */
+	FRAME_END_STREAM = 1 << 1, /* the last of its stream in this direction */
+	FRAME_BEGINS = 1 << 2,     /* the first piece of a header block */
+	FRAME_ENDS = 1 << 3,       /* the last one (END_HEADERS) */
+	FRAME_CUT = 1 << 4,        /* some of the block is missing behind this piece */
+};
+
+enum frame_block { FRAME_BLOCK_SMALL = 128, FRAME_BLOCK_LARGE = 1024 };
+
+struct frame {
+	unsigned long long span_id; /* of the stream: the same for all its frames, never 0 */
+	unsigned long long conn;    /* connection.id of this end */
+	unsigned long long t;       /* CLOCK_MONOTONIC ns: when the call that moved its first byte began */
+	unsigned long long t_end;   /* when its last byte had been moved */
+	unsigned long long unit;    /* UNIT() that moved it; 0: the thread */
+	unsigned long long cause;   /* client, HEADERS of a request: as in an exchange */
+	unsigned long long after;   /* as in an exchange, at this frame; HEADERS */
+	unsigned long long bytes;   /* payload of the frame or frames, without padding where that is known */
+	unsigned int tgid;
+	unsigned int tid;
+	unsigned int stream; /* 0: the connection */
+	unsigned int n;      /* ordinal of this record on the connection, both directions, from 0: gaps are losses */
+	unsigned int flags;  /* enum exchange_flags */
+	unsigned int error;  /* RST_STREAM: error code */
+	unsigned short cap;  /* bytes of block[] that are valid */
+	unsigned char kind;  /* enum frame_kind */
+	unsigned char bits;  /* enum frame_bits */
+	unsigned int unused;
+};
+
 /* Places where something can be lost; index into the `losses` map and label of the metric. */
 enum loss {
 	LOSS_RING_FULL_EXCHANGE, /* an exchange did not fit into its ring */
@@ -173,6 +214,8 @@ enum loss {
 	LOSS_RING_FULL_SEGMENT,
 	LOSS_NO_ANCESTRY,      /* a unit's parent that could not be remembered */
 	LOSS_RING_FULL_EXPORT, /* a part of what a process exports */
+	LOSS_RING_FULL_FRAME,  /* a frame of HTTP/2 */
+	LOSS_FRAME_SYNC,       /* a direction of an HTTP/2 connection of which frames cannot be told apart any more */
 	LOSS_KINDS,
 };
 
@@ -189,4 +232,15 @@ struct record_large {
 	struct exchange exchange;
 	unsigned char request[REQUEST_LARGE];
 	unsigned char response[RESPONSE_LARGE];
+};
+struct frame_head {
+	struct frame frame;
+};
+struct frame_small {
+	struct frame frame;
+	unsigned char block[FRAME_BLOCK_SMALL];
+};
+struct frame_large {
+	struct frame frame;
+	unsigned char block[FRAME_BLOCK_LARGE];
 };
