@@ -280,6 +280,18 @@ def test_unless_the_workers_of_the_process_are_seen_to_leave_nothing_after_a_res
     assert observed(rows).parent(call) == (0 if leftover else queued["span_id"])
 
 
+def test_what_a_process_has_not_shown_yet_is_waited_for(host: Host) -> None:
+    """It was just begun: what its workers never do is seen by the time that the call has to go."""
+    server = host.process()
+    worker = server.thread(1)
+    rows = [host.request(server, 0, 30, writer=worker)]
+    rows += [queued := host.request(server, 10, 60, writer=worker), call := host.call(worker, 35, 40)]
+    for n in range(120):
+        rows.append(host.request(server, 100 + 8 * n, 105 + 8 * n, writer=worker))
+        rows.append(host.call(worker, 101 + 8 * n, 104 + 8 * n))
+    assert observed(rows).parent(call) == queued["span_id"]
+
+
 @pytest.mark.parametrize("calls_first", [False, True])
 def test_what_a_thread_puts_aside_is_blamed_only_if_its_process_calls_before_it_does_so(
     host: Host, calls_first: bool

@@ -45,6 +45,11 @@ class Habit:
         """(n,) one for each time that it did."""
         self._count(self._taken, tgid)
 
+    def seen(self, tgid: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """(n,) whether the process ever did it."""
+        seen: NDArray[np.bool_] = self._taken[self._places.of(tgid)] > 0
+        return seen
+
     def never(self, tgid: NDArray[np.uint32]) -> NDArray[np.float32]:
         """(n,) that the process did not do it this time; 0: not known."""
         pids = self._places.of(tgid)

@@ -13,7 +13,8 @@ must have seen the same (`cause`). If another thread had read it (hand-off), two
 - the thread had read yet another request and put it aside (into the queue): the call may have been made for that one,
   unless the process has shown that its threads answer what they have called for.
 
-What a process has shown (`habits`) is the confidence then.
+What a process has shown (`habits`) is the confidence then; a call waits a little for what it has not shown yet
+(`suspended`).
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from otel_ebpf.tracing.bits import AWAKE
 from otel_ebpf.tracing.keys import groups
 from otel_ebpf.tracing.places import Places
 from otel_ebpf.tracing.processes import MIGRATES, SERVES
-from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, Rung, inside
+from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, Rung, find, inside
 from otel_ebpf.tracing.rungs.habits import Habit
+from otel_ebpf.tracing.rungs.suspended import Suspended
 
 _THREADS = 1 << 16
 _TIME_BITS = np.uint64(44)
@@ -46,6 +48,11 @@ class ThreadResponse(Rung):
         """calls after a response"""
         self._call_first = Habit(places)
         """calls for a request that is put aside then"""
+        self._suspended = Suspended()
+
+    def wants(self, calls: Calls, requests: Requests) -> NDArray[np.uint64]:
+        self._suspended.begin(calls.span_id)
+        return self._suspended.request
 
     def forget(self, tgid: NDArray[np.uint32]) -> None:
         self._leave.forget(tgid)
@@ -53,7 +60,9 @@ class ThreadResponse(Rung):
 
     def propose(self, calls: Calls, requests: Requests) -> Proposal:
         said = Proposal.silent(len(calls))
+        said.later = np.zeros(len(calls), np.bool_)
         gated = slept(calls).nonzero()[0]
+        gated = gated[~self._resume(said, calls, gated, requests)]
         named = calls.cause[gated] != 0
         # Without a cause only a process that receives requests at all can have had one handed over to this thread.
         serving = calls.of_process(SERVES)[gated]
@@ -65,6 +74,29 @@ class ThreadResponse(Rung):
             given_up = given_up[~np.isin(given_up, self._written_next(said, calls, gated, requests, answered))]
         self._learn_calls(calls, given_up)
         return said
+
+    def _resume(self, said: Proposal, calls: Calls, gated: NDArray[np.intp], requests: Requests) -> NDArray[np.bool_]:
+        """(n,) which calls wait for a habit only. Proposes what they wait for to those whose process has shown it."""
+        at = self._suspended.find(calls.span_id[gated])
+        resumed: NDArray[np.bool_] = at != NONE
+        if not resumed.any():
+            return resumed
+        rows, at = gated[resumed], at[resumed]
+        sure = self._sure(calls.tgid[rows], self._suspended.leave[at], self._suspended.call_first[at])
+        request = find(requests.span_id, self._suspended.request[at])
+        shown = (sure > 0) & (request != NONE)
+        said.request[rows] = np.where(shown, request, NONE)
+        said.confidence[rows[shown]] = sure[shown]
+        assert said.later is not None
+        said.later[rows] = ~shown
+        return resumed
+
+    def _sure(
+        self, tgid: NDArray[np.uint32], leave: NDArray[np.bool_], call_first: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """(n,) how sure a conclusion is that takes these habits; 0: one of them is not known."""
+        sure = np.where(leave, self._leave.never(tgid), np.float32(1))
+        return np.where(call_first, np.minimum(sure, self._call_first.never(tgid)), sure)
 
     def _written_next(
         self,
@@ -109,11 +141,17 @@ class ThreadResponse(Rung):
         fits &= (before <= start) & (before <= requests.first_byte[request])
         read_itself = requests.reader[request] == calls.thread[gated]
         self._call_first.chance(tgid[fits & read_itself & same_cause])
-        queued = requests.start[request] < before
-        sure = np.where(queued, self._leave.never(tgid), np.float32(1))
-        sure = np.where(named, np.minimum(sure, self._call_first.never(tgid)), sure)
-        sure = np.where(read_itself, same_cause.astype(np.float32), sure)
+        fits &= ~read_itself | same_cause
+        queued, put_aside = ~read_itself & (requests.start[request] < before), ~read_itself & named
+        sure = self._sure(tgid, queued, put_aside)
+        waits = fits & (sure == 0)
+        waits &= ~(queued & self._leave.seen(tgid)) & ~(put_aside & self._call_first.seen(tgid))
         fits &= sure > 0
+        self._suspended.add(
+            calls.span_id[gated[waits]], requests.span_id[request[waits]], queued[waits], put_aside[waits]
+        )
+        assert said.later is not None
+        said.later[gated[waits]] = True
         said.request[gated] = np.where(fits, request, NONE)
         said.confidence[gated[fits]] = sure[fits]
         said.open[gated[next_found]] = False
