@@ -145,6 +145,13 @@ struct thread {
 		__uint(type, BPF_MAP_TYPE_RINGBUF);                                                                    \
 		__uint(max_entries, BYTES);                                                                            \
 	} NAME SEC(".maps")
+#define COUNTS(NAME, KINDS)                                                                                            \
+	struct {                                                                                                       \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);                                                               \
+		__uint(max_entries, KINDS);                                                                            \
+		__type(key, u32);                                                                                      \
+		__type(value, u64);                                                                                    \
+	} NAME SEC(".maps")
 
 /* Born at the first message (or connect), gone with the socket or thread. */
 STORAGE(conns, BPF_MAP_TYPE_SK_STORAGE, struct conn);
@@ -176,31 +183,24 @@ enum stat {
 	STAT_DATAGRAMS, /* exchanges of DNS over UDP that were answered; in none of the counts above */
 	STAT_KINDS,
 };
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, LOSS_KINDS);
-	__type(key, u32);
-	__type(value, u64);
-} losses SEC(".maps");
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, STAT_KINDS);
-	__type(key, u32);
-	__type(value, u64);
-} stats SEC(".maps");
+COUNTS(losses, LOSS_KINDS);
+COUNTS(stats, STAT_KINDS);
+
+static __always_inline void add_to(void *counts, u32 what, u64 by)
+{
+	u64 *n = bpf_map_lookup_elem(counts, &what);
+	if (n)
+		*n += by;
+}
 
 static __always_inline void lose(u32 what)
 {
-	u64 *n = bpf_map_lookup_elem(&losses, &what);
-	if (n)
-		*n += 1;
+	add_to(&losses, what, 1);
 }
 
 static __always_inline void count(u32 what, u64 by)
 {
-	u64 *n = bpf_map_lookup_elem(&stats, &what);
-	if (n)
-		*n += by;
+	add_to(&stats, what, by);
 }
 
 /* Not in the network namespace that the agent is confined to. */

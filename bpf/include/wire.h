@@ -47,18 +47,11 @@ enum wire_stat {
 	WIRE_LOST,           /* read, and not told to user space: ring full, no memory */
 	WIRE_KINDS,
 };
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, WIRE_KINDS);
-	__type(key, u32);
-	__type(value, u64);
-} wire_stats SEC(".maps");
+COUNTS(wire_stats, WIRE_KINDS);
 
 static __always_inline void count_wire(u32 what)
 {
-	u64 *n = bpf_map_lookup_elem(&wire_stats, &what);
-	if (n)
-		*n += 1;
+	add_to(&wire_stats, what, 1);
 }
 
 enum { ARRIVALS = 4 };

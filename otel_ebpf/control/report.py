@@ -9,6 +9,7 @@ from otel_ebpf.capture.live import LiveSource
 from otel_ebpf.capture.propagation import Propagation
 from otel_ebpf.control.statistics import Statistics
 from otel_ebpf.control.tables import Sink
+from otel_ebpf.kernel.objects import Object
 from otel_ebpf.otlp.exporter import Exporter
 from otel_ebpf.pipeline import Pipeline
 from otel_ebpf.runtimes.watch import Runtimes
@@ -27,10 +28,7 @@ def report(source: LiveSource, pipeline: Pipeline, exporter: Exporter, sinks: Se
         found.add("otel_ebpf.losses", count, "kernel", reason)
     for ring, fill in source.fills().items():
         found.add("otel_ebpf.ring.fill", fill, ring)
-    for program, (runs, ns) in source.object.run_statistics().items():
-        if runs:
-            found.add("otel_ebpf.bpf.runs", runs, program)
-            found.add("otel_ebpf.bpf.time", ns / 1e9, program)
+    _add_runs(found, source.object)
     found.add("otel_ebpf.bpf.memory", sum(m.memory for m in source.object.maps.values() if m.created))
     for program, why in dict(source.failures).items():
         found.add("otel_ebpf.attach.failures", 1, program)
@@ -86,13 +84,17 @@ def _add_tail(found: Statistics, tail: Tail) -> None:
         found.notes.append(f"{tail.rootless} traces were sampled without the request by which they came to this host")
 
 
-def _add_propagation(found: Statistics, propagation: Propagation) -> None:
-    for outcome, count in propagation.counts().items():
-        found.add("otel_ebpf.propagation", count, outcome)
-    for program, (runs, ns) in propagation.object.run_statistics().items():
+def _add_runs(found: Statistics, programs: Object) -> None:
+    for program, (runs, ns) in programs.run_statistics().items():
         if runs:
             found.add("otel_ebpf.bpf.runs", runs, program)
             found.add("otel_ebpf.bpf.time", ns / 1e9, program)
+
+
+def _add_propagation(found: Statistics, propagation: Propagation) -> None:
+    for outcome, count in propagation.counts().items():
+        found.add("otel_ebpf.propagation", count, outcome)
+    _add_runs(found, propagation.object)
     found.add("otel_ebpf.bpf.memory", propagation.memory)
 
 

@@ -13,9 +13,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.hosts import Host
 
 LIMIT_S = 60.0
 Side = Callable[[socket.socket], object]
@@ -47,6 +50,16 @@ class Process:
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
         self.end(-signal.SIGKILL)
+
+
+def at_once(host: Host, ask: Callable[[int], object], clients: int) -> None:
+    """`ask(0)` … `ask(clients - 1)` on that host, at the same time; all are to succeed."""
+
+    def all_of_them() -> None:
+        with ThreadPoolExecutor(clients) as pool:
+            list(pool.map(ask, range(clients)))
+
+    Process(host.inside(all_of_them)).end()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
 from tests.agent import running_agent
-from tests.e2e.peers import Process
+from tests.e2e.peers import at_once
 from tests.gateway import gateway
 from tests.hosts import Host, TwoHosts, two_hosts
 from tests.processes import running, scratch
@@ -51,14 +50,7 @@ class Shop:
                 connection.request("GET", f"/r/{first + client * REQUESTS + i}")
                 assert connection.getresponse().read() == b"((())(()))"
 
-        def all_of_them() -> None:
-            threads = [Thread(target=ask, args=(n,)) for n in range(CLIENTS)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-
-        Process(self.hosts.client.inside(all_of_them)).end()
+        at_once(self.hosts.client, ask, CLIENTS)
         return list(range(first, first + CLIENTS * REQUESTS))
 
 

@@ -17,13 +17,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from threading import Thread
 
 import pytest
 
 from otel_ebpf.capture.propagation import refusal
 from tests.agent import Agent, running_agent
-from tests.e2e.peers import Process, receive
+from tests.e2e.peers import Process, at_once, receive
 from tests.e2e.sniffing import Segment, sniffing
 from tests.e2e.test_hosts import RELAY, by_request
 from tests.hosts import SHIFT, Host, TwoHosts, two_hosts
@@ -85,14 +84,7 @@ class Chain:
                 connection.request("GET", f"/r/{i}", headers=headers or {})
                 assert connection.getresponse().read() == b"((()))"
 
-        def all_of_them() -> None:
-            threads = [Thread(target=ask, args=(number,)) for number in range(clients)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-
-        Process(self.hosts.client.inside(all_of_them)).end()
+        at_once(self.hosts.client, ask, clients)
         return list(range(first, first + clients * REQUESTS))
 
     def prove(self, *agents: Agent) -> None:
