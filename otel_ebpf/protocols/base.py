@@ -59,10 +59,14 @@ class Fields:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What `Protocol.parse` says of one exchange: its kind, and the texts of its slots (at most SLOTS, redacted)."""
+    """What `Protocol.parse` says of one exchange: its kind, and the texts of its slots (at most SLOTS, redacted).
+
+    carrier: the request as HTTP/1.1 writes it, if it bears headers in which a trace context may be (`tracing.context`).
+    """
 
     fields: Fields
     texts: tuple[str, ...] = ()
+    carrier: bytes = b""
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 A web server hands an HTTP request on as CGI variables (RFC 3875 §4.1), so that is what is reported: the request is
 written again as HTTP/1.1 is, and read as every other; with `network.protocol.name` "fastcgi". Routes are
-learned from all programs together. Not read: trace contexts among the variables (`HTTP_TRACEPARENT`).
+learned from all programs together.
 
 A record (§3.3): version, type, request id (2), content length (2), padding length, reserved; content; padding.
 """
@@ -15,6 +15,7 @@ from dataclasses import replace
 from otel_ebpf.model import Attributes
 from otel_ebpf.protocols.base import Options, Reading, Session, Side
 from otel_ebpf.protocols.extras import Told
+from otel_ebpf.protocols.headers import NAMES
 from otel_ebpf.protocols.http import Plain
 
 BEGIN_REQUEST, END_REQUEST, PARAMS, STDOUT, STDERR = 1, 3, 4, 6, 7
@@ -73,13 +74,24 @@ def _length(params: bytes, at: int) -> tuple[int, int]:
     return int.from_bytes(params[at : at + 4], "big") & 0x7FFFFFFF, at + 4
 
 
+_CONTEXT = {
+    b"HTTP_" + name[:-1].upper().replace(b"-", b"_"): name
+    for name in NAMES
+    if name not in (b"host:", b"user-agent:", b"content-length:", b"transfer-encoding:")
+}
+"""Variables (RFC 3875 §4.1.18) in which trace contexts and request ids are, and the headers that they are of."""
+
+
 def _one_line(value: bytes) -> bytes:
     """What may stand in a line of HTTP."""
     return value.replace(b"\r", b"").replace(b"\n", b"")
 
 
 def as_http(request: bytes) -> tuple[bytes, bool]:
-    """The request as its web server received it, and whether that was by HTTPS; b"" if it cannot be told."""
+    """The request as its web server received it, and whether that was by HTTPS; b"" if it cannot be told.
+
+    Of its headers those that matter here.
+    """
     params = b"".join(content for kind, content, _ in records(request) if kind == PARAMS)
     asked = {name: _one_line(value) for name, value in variables(params).items()}
     method = asked.get(b"REQUEST_METHOD", b"")
@@ -93,6 +105,7 @@ def as_http(request: bytes) -> tuple[bytes, bool]:
     host = asked.get(b"HTTP_HOST") or asked.get(b"SERVER_NAME", b"")
     lines += [b"Host: " + host] if host else []
     lines += [b"User-Agent: " + asked[b"HTTP_USER_AGENT"]] if b"HTTP_USER_AGENT" in asked else []
+    lines += [_CONTEXT[name] + b" " + value for name, value in asked.items() if name in _CONTEXT]
     return b"\r\n".join([*lines, b"", b""]), asked.get(b"HTTPS", b"").lower() in (b"on", b"1")
 
 
@@ -148,7 +161,8 @@ class FastCgi:
             return ()
         fields = reading.fields
         renamed = replace(fields, protocol=self.name, server=_renamed(fields.server), client=_called(fields.client))
-        return (Reading(renamed, reading.texts),)
+        carries = any(b"\n" + name in asked for name in _CONTEXT.values())
+        return (Reading(renamed, reading.texts, asked if carries else b""),)
 
     def complete(self, request: bytes, response: bytes, req_bytes: int, rsp_bytes: int) -> bool | None:
         if any(kind == END_REQUEST for kind, _, _ in records(response)):

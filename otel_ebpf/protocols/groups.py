@@ -84,6 +84,7 @@ class Groups:
         if len(left) > len(entries):
             self._read_singly(able, batch, distinct, first, entries, [i for i in left.tolist() if i not in entries])
         singly = [entries[i] for i in left.tolist()]
+        carriers = {i: entry.carriers for i, entry in zip(left.tolist(), singly, strict=True) if entry.carriers}
         outcome = np.full(len(first), Outcome.READ, np.int8)
         outcome[left] = [entry.outcome for entry in singly]
         outcome = outcome[inverse]
@@ -102,6 +103,10 @@ class Groups:
             by_columns = (read[inverse] & here).nonzero()[0]
             if columns is not None and len(by_columns):
                 job.pieces.columns(rows[by_columns], place[inverse[by_columns]], columns)
+            if carriers:
+                for at in (np.isin(inverse, list(carriers)) & here).nonzero()[0].tolist():
+                    for k, carrier in carriers[int(inverse[at])]:
+                        job.pieces.carries(int(rows[at]), k, carrier)
             several = count[inverse] > 1
             self._counts.cut += int((several & here & ((batch.head["flags"] & _REQUEST_CUT) > 0)).sum())
 

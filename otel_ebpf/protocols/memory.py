@@ -34,11 +34,12 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What some bytes say: the readings as ids of shapes and encoded texts."""
+    """What some bytes say: the readings as ids of shapes and encoded texts, and the carriers of those that have any."""
 
     outcome: Outcome
     shapes: tuple[int, ...] = ()
     texts: tuple[tuple[bytes, ...], ...] = ()
+    carriers: tuple[tuple[int, bytes], ...] = ()
 
 
 class Recent(Generic[K, V]):
@@ -123,7 +124,7 @@ class Shapes:
             return Entry(Outcome.IGNORED if module.detect(request, response) > 0 else Outcome.FAILED)
         shapes = tuple(self.id(self._unanswered(r.fields, failure) if failure else r.fields) for r in readings)
         texts = tuple(tuple(text.encode("utf-8", "replace") for text in r.texts) for r in readings)
-        return Entry(Outcome.READ, shapes, texts)
+        return Entry(Outcome.READ, shapes, texts, tuple((k, r.carrier) for k, r in enumerate(readings) if r.carrier))
 
     def _unanswered(self, fields: Fields, failure: str) -> Fields:
         known = self._failed.get((id(fields), failure))

@@ -190,6 +190,8 @@ class Turns:
         self._counts.failures[name] += entry.outcome == Outcome.FAILED
         self._counts.ignored[name] += entry.outcome == Outcome.IGNORED
         job.pieces.first[i], job.pieces.count[i] = job.pieces.add_all(entry.shapes, entry.texts)
+        for k, carrier in entry.carriers:
+            job.pieces.carries(i, k, carrier)
         if len(everything) == len(entry.shapes):
             for k, asked in enumerate(everything):
                 self._note(job, i, k, asked, k >= len(pairing.answered))
@@ -208,7 +210,9 @@ class Turns:
         other = self._shapes.entry(able.module, request, b"", readings, failure or NO_RESPONSE)
         if not other.shapes:
             return entry if pairing.answered else other
-        return Entry(Outcome.READ, entry.shapes + other.shapes, entry.texts + other.texts)
+        behind = tuple((len(entry.shapes) + k, carrier) for k, carrier in other.carriers)
+        shapes, texts = entry.shapes + other.shapes, entry.texts + other.texts
+        return Entry(Outcome.READ, shapes, texts, entry.carriers + behind)
 
     def _note(self, job: Job, i: int, k: int, asked: Asked, unanswered: bool) -> None:
         """What is different for the k-th span of an exchange."""

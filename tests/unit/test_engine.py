@@ -19,6 +19,7 @@ from otel_ebpf.protocols.engine import Engine
 from otel_ebpf.protocols.http import Http
 from otel_ebpf.protocols.redis import Redis
 from otel_ebpf.tracing.ids import derive
+from tests.unit import test_fastcgi as fastcgi
 from tests.unit.exchanges import NOW, Said, announcements, batch, connections
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -104,6 +105,23 @@ def test_the_trace_context_of_the_request_is_found() -> None:
     assert spans.remote_trace[1].tobytes().hex() == "0af7651916cd43dd8448eb211c80319c"
     assert spans.remote_parent[3].tobytes().hex() == "b7ad6b7169203331"
     assert spans.remote_flags.tolist() == [0, 1, 1, 1]
+
+
+def test_so_is_that_among_the_variables_of_a_fastcgi_request() -> None:
+    bench = Bench()
+    parents = ["b7ad6b7169203331", "b7ad6b7169203332", ""]
+    spans = bench.parse(*(Said(fastcgi_request(parent), fastcgi_answer(), n=n) for n, parent in enumerate(parents)))
+    assert spans.remote_link.tolist() == [Link.TRACEPARENT, Link.TRACEPARENT, Link.NONE]
+    assert [parent.tobytes().hex().strip("0") for parent in spans.remote_parent] == parents
+
+
+def fastcgi_request(parent: str) -> bytes:
+    more = {"HTTP_TRACEPARENT": f"00-0af7651916cd43dd8448eb211c80319c-{parent}-01"} if parent else {}
+    return fastcgi.asked(REQUEST_METHOD="GET", REQUEST_URI="/", **more)
+
+
+def fastcgi_answer() -> bytes:
+    return fastcgi.record(6, b"Status: 200\r\n\r\n") + fastcgi.record(3, bytes(8))
 
 
 def test_a_head_passes_through_without_a_shape() -> None:
