@@ -124,6 +124,8 @@ class _Service:
     """node → hashes of the words that were seen below it, SIBLINGS + 1 at most"""
     words: int = 0
     """in all of them"""
+    crowds: list[int] = field(default_factory=list)
+    """nodes below which all words are `{name}`"""
 
 
 class Routes:
@@ -239,7 +241,8 @@ class Routes:
         service = self._services.get(key)
         if service is None:
             if len(self._services) >= SERVICES:
-                del self._services[next(iter(self._services))]
+                forgotten = self._services.pop(next(iter(self._services)))
+                self._crowds = np.setdiff1d(self._crowds, np.array(forgotten.crowds, np.uint64))
             service = self._services[key] = _Service()
         if service.routes >= ROUTES and not self._patterns:
             self.overflows += 1
@@ -281,6 +284,7 @@ class Routes:
             if len(words) > SIBLINGS:
                 self.collapses += 1
                 self._crowds = np.sort(np.append(self._crowds, node))
+                service.crowds.append(int(node[0]))
         return len(words) > SIBLINGS
 
     def _named(self, name: str) -> int:

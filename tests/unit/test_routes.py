@@ -89,6 +89,15 @@ def test_words_of_patterns_stay_where_a_place_collapses() -> None:
     assert routes.route("/people/you") == "/people/{name}"
 
 
+def test_a_service_that_was_forgotten_is_learned_anew() -> None:
+    routes = Routes()
+    for i in range(SIBLINGS + 5):
+        routes.route("/people/" + "".join(random.Random(i).choices("abcdefghijkl", k=8)), service=1)
+    with patch.object(module, "SERVICES", 1):
+        routes.route("/other", service=2)
+    assert routes.route("/people/nobody-yet", service=1) == "/people/nobody-yet"
+
+
 def test_a_path_that_was_not_found_teaches_nothing_but_knows_what_was_learned() -> None:
     routes = Routes()
     assert routes.route("/wp-admin/setup.php", teaches=False) == ""
