@@ -193,8 +193,12 @@ static __always_inline void end_unix(struct sock *sk, bool storage)
 {
 	struct conn *c = find_conn(sk, storage, false);
 
-	if (c && c->k.family == AF_UNIX && !c->ignored && BPF_CORE_READ(sk, sk_shutdown) == SHUTDOWN_BOTH)
-		end_exchange(c, find_payload(sk, storage, false), bpf_ktime_get_ns(), EXCHANGE_LAST, storage);
+	if (!c || c->k.family != AF_UNIX || c->ignored || BPF_CORE_READ(sk, sk_shutdown) != SHUTDOWN_BOTH)
+		return;
+	end_exchange(c, find_payload(sk, storage, false), bpf_ktime_get_ns(), EXCHANGE_LAST, storage);
+	struct thread *t = known_thread(storage);
+	if (t)
+		settle_request(c, t);
 }
 
 static __always_inline int on_end(struct sock *sk, bool storage)

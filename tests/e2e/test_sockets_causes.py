@@ -5,6 +5,10 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable
+from multiprocessing import Event
+from pathlib import Path
+
+import pytest
 
 from otel_ebpf.model import Flag
 from tests.e2e.capture import Capture, Seen
@@ -135,6 +139,48 @@ def test_a_request_that_its_client_gave_up_is_open_no_longer(capture: Capture) -
         _, requests = capture.ends(port_of(front), 2)
         (call,), _ = capture.ends(port_of(back))
     assert call.cause == requests[1].span_id
+    assert not call.has(Flag.MANY)
+
+
+def test_so_is_it_over_a_unix_socket_once_the_answer_finds_nobody(capture: Capture, tmp_path: Path) -> None:
+    path, taken, gone = str(tmp_path / "socket"), Event(), Event()
+    with socket.socket(socket.AF_UNIX) as front, listening() as back:
+        front.bind(path)
+        front.listen()
+
+        def serve() -> None:
+            with connect(back) as upstream:
+                given_up, _ = front.accept()
+                receive(given_up, 7)
+                taken.set()
+                gone.wait(30)
+                with pytest.raises(BrokenPipeError):
+                    given_up.sendall(b"late")
+                given_up.close()
+                accepted, _ = front.accept()
+                with accepted:
+                    receive(accepted, 7)
+                    asking(b"ask", 6)(upstream)
+                    accepted.sendall(b"response")
+
+        def ask() -> None:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(path)
+                client.sendall(b"goodbye")
+                taken.wait(30)
+            gone.set()
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(path)
+                client.sendall(b"request")
+                receive(client, 8)
+
+        server = Process(serve)
+        processes = Process(lambda: answering(3, b"answer")(back.accept()[0])), server, Process(ask)
+        for process in reversed(processes):
+            process.end()
+        (call,), _ = capture.ends(port_of(back))
+        requests = [one for one in capture.of(server.pid) if one.is_server]
+    assert call.cause == requests[-1].span_id
     assert not call.has(Flag.MANY)
 
 
