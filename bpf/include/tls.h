@@ -35,6 +35,8 @@ struct tls_conn {
 
 TABLE(tls_sockets, u64, struct tls_socket, 32768);
 TABLE(tls_conns, struct tls_key, struct tls_conn, 16384);
+/* Processes that have just begun a connection with TLS: user space looks for their library, and takes them out. */
+TABLE(tls_met, u32, u32, 4096);
 
 /* Before the exchange that it is for; again as often as the connection is announced. Apart, as both sides call it. */
 static __noinline int tell_name(struct tls_conn *tls, u64 now)

@@ -10,10 +10,13 @@ enum { TLS_TRIES = 8 };
 static __noinline int list_tls_socket(struct conn *c)
 {
 	struct tls_socket s = { .k = c->k, .client = c->client, .n = c->n };
+	u32 tgid = c->k.tgid, one = 1;
 	u64 id = c->k.id;
 
 	if (bpf_map_update_elem(&tls_sockets, &id, &s, BPF_ANY))
 		lose(LOSS_TLS_STATE_FULL);
+	if (!bpf_map_lookup_elem(&tls_met, &tgid))
+		bpf_map_update_elem(&tls_met, &tgid, &one, BPF_ANY); /* when it is full there will be other connections */
 	return 0;
 }
 

@@ -129,6 +129,7 @@ class LiveSource:
         self._swept = self._swept_until = 0
         self._tidied = 0
         self._queried = 0
+        self._tls_bytes = 0
         self._open_since: tuple[NDArray[np.uint32], NDArray[np.void] | None] = (_NO_PIDS, None)
         self._sweep: Iterator | None = None
         self._sweep_ends: Iterator | None = None
@@ -218,6 +219,9 @@ class LiveSource:
                 self._sweep_ends.run()
             if counted["hidden"] and self._when_needed:
                 self._attach_when_needed()
+            if self.tls and counted["tls_bytes"] != self._tls_bytes:
+                self._tls_bytes = counted["tls_bytes"]
+                self.tls.meet(now / 1e9)
         batches = []
         for size, ring in self._rings.items():
             records = ring.read()
@@ -287,6 +291,8 @@ class LiveSource:
         """Runtimes of processes that are new here, or no more what they were; `listens`: that are about to serve."""
         if self.propagation and len(processes):
             self.propagation.gone(processes["tgid"].tolist())
+        if self.tls and len(processes):
+            self.tls.gone(processes["tgid"].tolist())
         if self.runtimes is None:
             return
         if len(processes):

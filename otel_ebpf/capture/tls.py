@@ -2,7 +2,7 @@
 
 A probe sits on a file, not on a process: attached once, it fires in all processes that map the file, also in those that
 start later. So only files not seen before are work: those of the host's own library folders and of running processes at
-start, then those of a process that uses TLS and whose library is not known yet.
+start, then those of processes that begin connections with TLS. What such a process said before is lost.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from otel_ebpf.errors import KernelError
 from otel_ebpf.kernel import elf
 from otel_ebpf.kernel.objects import Iterator, Link, Map, Object
@@ -19,6 +21,9 @@ from otel_ebpf.kernel.objects import Iterator, Link, Map, Object
 _LIBRARY = re.compile(r"^([0-9a-f]+-[0-9a-f]+) r-xp \S+ ([0-9a-f]+:[0-9a-f]+) (\d+) +(\S*libssl\S*)")
 _MOST_LIBRARIES = 64
 """Mappings of one process that are looked at."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 3600.0
+"""Seconds: a program may load its library after its first connection with TLS, or never: Go and Java have their own."""
+_MOST_LOOKED = 1 << 14
 _HOST_FOLDERS = ("/usr/lib/*/libssl.so.[0-9]*", "/usr/lib/libssl.so.[0-9]*", "/usr/lib64/libssl.so.[0-9]*")
 _PROBES: dict[str, tuple[str, str | None]] = {
     "SSL_read": ("tls_enter", "tls_read"),
@@ -49,6 +54,9 @@ class TlsSource:
         self.failures: dict[str, str] = {}
         self.libraries: dict[tuple[int, int], list[Link]] = {}
         self._refused: set[tuple[int, int]] = set()
+        self._met = requests.maps["tls_met"]
+        self._looked: dict[int, tuple[float, float]] = {}
+        """when each process may be looked at again, and the pause after that"""
         self._sweep: Iterator | None = None
 
     def start(self, unused: Iterable[str], state: Map) -> None:
@@ -62,6 +70,24 @@ class TlsSource:
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 self.look_at(int(entry.name))
+
+    def meet(self, now: float) -> None:
+        """Look at the processes that have begun connections with TLS, each time again after a longer while."""
+        number = np.dtype(np.uint32)
+        for pid in self._met.entries(number, number)[0]:
+            self._met.delete(np.array(pid))
+            due, pause = self._looked.get(int(pid), (0.0, _FIRST_PAUSE))
+            if now < due:
+                continue
+            if len(self._looked) >= _MOST_LOOKED:
+                self._looked.clear()
+            self._looked[int(pid)] = now + pause, min(2 * pause, _LONGEST_PAUSE)
+            self.look_at(int(pid))
+
+    def gone(self, pids: Iterable[int]) -> None:
+        """These processes ended, or became another program."""
+        for pid in pids:
+            self._looked.pop(pid, None)
 
     def look_at(self, tgid: int) -> None:
         """Probe the TLS libraries that this process maps and that are not probed yet."""

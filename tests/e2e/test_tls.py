@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import sysconfig
+from pathlib import Path
 
 from tests.agent import Agent, running_agent
 from tests.e2e.pairs import assert_joined, at, both_ends, ends, run
+from tests.processes import scratch
 from tests.servers import Web, nginx
 from tests.sink import Sink
 from tests.spans import SeenSpan
@@ -16,6 +20,9 @@ with requests.Session() as session:
     for path in sys.argv[3:]:
         assert session.get(sys.argv[1] + path, verify=sys.argv[2]).status_code == 200
 """
+
+
+SLOWLY = REQUESTS.replace("status_code == 200", "status_code == 200; time.sleep(2)").replace("sys, ", "sys, time, ")
 
 
 def _assert_https(spans: list[SeenSpan], web: Web, path: str) -> None:
@@ -53,6 +60,18 @@ def test_a_process_that_had_loaded_its_tls_library_before_the_agent_started(sink
         spans = sink.wait(both_ends(web))
 
     _assert_https(spans, web, "/hello.txt")
+
+
+def test_a_library_of_its_own_is_found_when_a_process_begins_to_use_it(agent: Agent, sink: Sink) -> None:
+    """As in containers, and in wheels that bring theirs: nothing is known of it until then."""
+    with nginx(tls=True, files={"a": b"1", "b": b"2"}) as web, scratch() as folder:
+        for library in ("libssl.so.3", "libcrypto.so.3"):
+            shutil.copy(Path(f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}") / library, folder)
+        command = (sys.executable, "-c", SLOWLY, web.url, str(web.certificate), "/a", "/b")
+        run("env", f"LD_LIBRARY_PATH={folder}", *command)
+        spans = sink.wait(lambda spans: any(at(web, "client")(span) and "/b" in str(span.attributes) for span in spans))
+
+    _assert_https([span for span in spans if "/b" in str(span.attributes)], web, "/b")
 
 
 def test_a_call_for_a_request_that_came_by_https_is_its_child(agent: Agent, sink: Sink) -> None:

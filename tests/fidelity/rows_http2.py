@@ -1,0 +1,36 @@
+"""Rows of HTTP/2 and gRPC: streams of one connection do not take turns."""
+
+from __future__ import annotations
+
+from tests.fidelity import toolchains
+from tests.fidelity.row import CERTAIN, PARALLEL, SEQUENTIAL, Row
+from tests.fidelity.rows_chains import App, chain
+
+BOTH = (SEQUENTIAL, PARALLEL)
+_GO = "{cache}/goh2/service"
+ROWS = (
+    Row(
+        "go-h2",
+        runtime="Go",
+        what="net/http's HTTP/2 client, its HTTP/2 server behind it; one connection between them",
+        start=chain(
+            App("client", (_GO, "--serves", "h1", "--calls", "h2")),
+            App("server", (_GO, "--serves", "h2", "--calls", "h1")),
+        ),
+        modes=BOTH,
+        target=CERTAIN,
+        build=toolchains.go("goh2"),
+    ),
+    Row(
+        "go-grpc",
+        runtime="Go",
+        what="grpc-go's client, its server behind it; one connection between them",
+        start=chain(
+            App("client", (_GO, "--serves", "h1", "--calls", "grpc")),
+            App("server", (_GO, "--serves", "grpc", "--calls", "h1")),
+        ),
+        modes=BOTH,
+        target=CERTAIN,
+        build=toolchains.go("goh2"),
+    ),
+)
