@@ -127,6 +127,11 @@ class Flag(IntFlag):
     CARRIED = 1 << 19
 
 
+STREAM = 1 << 31
+"""Beside `Flag`, from user space: the exchange is one stream of an HTTP/2 connection; `n` and `seq_req` are its number,
+`seq_rsp` the error code (RFC 9113 §7) that ended it before its time plus 1, 0: none did."""
+
+
 class Unit(IntEnum):
     """`enum unit_kind` of bpf/include/records.h, the top byte of `unit_req` and `unit_rsp`."""
 
@@ -191,14 +196,20 @@ class Exchanges:
     request: (n, W) uint8, the first bytes of each request; only `head["req_cap"]` of a row are valid, the rest is zero.
     response: (n, V) uint8, likewise with `head["rsp_cap"]`.
     W and V are multiples of 8 and 0 for records without payload.
+    protocol: name of the module that all rows are to be read by; "": that is told by the connection.
     """
 
     head: NDArray[np.void]
     request: NDArray[np.uint8]
     response: NDArray[np.uint8]
+    protocol: str = ""
 
     def __len__(self) -> int:
         return len(self.head)
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Exchanges:
+        """The given rows (index array or mask)."""
+        return Exchanges(self.head[rows], self.request[rows], self.response[rows], self.protocol)
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
 """The metrics that we emit of exchanges: duration histograms, as the semantic conventions define them.
 
-Boundaries: docs/http/http-metrics.md, docs/database/database-metrics.md and docs/dns/dns-metrics.md of the semantic
-conventions, each "SHOULD be specified with ExplicitBucketBoundaries of". The metrics of the service graph are in the
-form of Grafana Tempo's and the Collector's.
+Boundaries: docs/http/http-metrics.md, docs/rpc/rpc-metrics.md, docs/database/database-metrics.md and
+docs/dns/dns-metrics.md of the semantic conventions, each "SHOULD be specified with ExplicitBucketBoundaries of". The
+metrics of the service graph are in the form of Grafana Tempo's and the Collector's.
 """
 
 from __future__ import annotations
@@ -49,6 +49,12 @@ _KNOWN = {
         Instrument("http.server.request.duration", "Duration of HTTP server requests."),
         Instrument("http.client.request.duration", "Duration of HTTP client requests.", addressed=True),
         Instrument("db.client.operation.duration", "Duration of database client operations.", DB_BOUNDS, True),
+        Instrument("rpc.server.call.duration", "Measures the duration of an incoming Remote Procedure Call (RPC)."),
+        Instrument(
+            "rpc.client.call.duration",
+            "Measures the duration of an outgoing Remote Procedure Call (RPC).",
+            addressed=True,
+        ),
         Instrument("dns.lookup.duration", "Measures the time taken to perform a DNS lookup."),
     )
 }

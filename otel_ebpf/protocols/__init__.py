@@ -17,9 +17,10 @@ def registry() -> tuple[Protocol, ...]:
     """
     from otel_ebpf.protocols.dns import Dns
     from otel_ebpf.protocols.fastcgi import FastCgi
+    from otel_ebpf.protocols.grpc import Grpc
     from otel_ebpf.protocols.http import Http
     from otel_ebpf.protocols.mysql import MySQL
     from otel_ebpf.protocols.postgresql import PostgreSQL
     from otel_ebpf.protocols.redis import Redis
 
-    return (Http(), Redis(), PostgreSQL(), MySQL(), Dns(), FastCgi())
+    return (Http(), Redis(), PostgreSQL(), MySQL(), Dns(), FastCgi(), Grpc())

@@ -16,7 +16,7 @@ no application's request; an exchange of several requests gives one row each, co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,7 @@ class Engine:
         self.modules = registry() if modules is None else tuple(modules)
         self._listeners = {i: heard for i, m in enumerate(self.modules) if (heard := (listeners or {}).get(m.name))}
         names = [module.name for module in self.modules]
+        self._indices = {name: i for i, name in enumerate(names)}
         self._counts = Counts(dict.fromkeys(names, 0), dict.fromkeys(names, 0))
         self.pipelines = Pipelines()
         self._connections = connections
@@ -166,8 +167,7 @@ class Engine:
         if lost.any():
             self._counts.unknown_connections += int(lost.sum())
             known = (~lost).nonzero()[0]
-            exchanges = Exchanges(exchanges.head[known], exchanges.request[known], exchanges.response[known])
-            row = row[known]
+            exchanges, row = exchanges.take(known), row[known]
         job = Job(exchanges, row, Pieces(len(row)), [])
         flags = exchanges.head["flags"]
         bare = (flags & _HEAD) > 0
@@ -179,6 +179,8 @@ class Engine:
         self._counts.unreadable += int(silent.sum())
         if not exchanges.request.shape[1] or bare.all():
             return job
+        if exchanges.protocol:
+            return self._told(job, found)
         protocol = np.where(bare | silent, UNKNOWN, self._connections.protocol[row])
         undecided = (protocol == UNDECIDED).nonzero()[0]
         if len(undecided):
@@ -197,6 +199,15 @@ class Engine:
                 found.append(self._groups.read(job, able, rows, batch))
         return job
 
+    def _told(self, job: Job, found: list[Found]) -> Job:
+        """A batch whose protocol is known, and whose rows are each for themselves."""
+        index = self._indices[job.exchanges.protocol]
+        able, rows = self._able[index], np.arange(len(job.row))
+        batch = self._batch(job.exchanges, job.row, rows)
+        assert able.reader is not None, f"{able.module.name} has no reader"
+        found.append(replace(self._by_columns(job, able.reader, index, rows, batch), alone=True))
+        return job
+
     def _amendments(self, job: Job, rows: NDArray[np.intp]) -> Found:
         """Heads that concern what was said before on connections that are read in order; others pass through."""
         nothing = np.zeros(len(rows), np.bool_)
@@ -204,10 +215,10 @@ class Engine:
 
     def _order(self, found: Sequence[Found]) -> None:
         """If one row of a connection is to be read in order all are, in whatever size class they came."""
-        conns = [one.conn[one.ordered] for one in found]
+        conns = [one.conn[one.ordered] for one in found if not one.alone]
         several = np.concatenate([*conns, np.array(self.pipelines.connections(), np.uint64)])
         for one in found:
-            one.settle(np.isin(one.conn, several) if len(several) else one.ordered)
+            one.settle(np.isin(one.conn, several) if len(several) and not one.alone else one.ordered)
 
     def _batch(self, exchanges: Exchanges, row: NDArray[np.int32], rows: NDArray[np.intp]) -> Batch:
         pick = slice(None) if len(rows) == len(exchanges) else rows

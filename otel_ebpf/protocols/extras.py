@@ -65,6 +65,7 @@ class Told:
 
     answered: there was a response, even if none of its bytes could be read. failure: `error.type` if there was none.
     service: whose routes apply. server: this end is the server's. address, port: of the server; "" and 0 = not known.
+    stream: it is one of HTTP/2, its heads written like those of HTTP/1.
     """
 
     https: bool = False
@@ -73,6 +74,7 @@ class Told:
     server: bool = False
     address: str = ""
     port: int = 0
+    stream: bool = False
 
 
 @dataclass(slots=True)

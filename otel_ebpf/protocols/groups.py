@@ -41,11 +41,13 @@ class Found:
 
     conn: (k,) their connections. ordered: (k,) which are to be read in order. settle: takes what was found, except for
     the rows that it is given: all of the connections, in whatever batch, of which one row is to be read in order.
+    alone: no row has anything to do with the others of its connection.
     """
 
     conn: NDArray[np.uint64]
     ordered: NDArray[np.bool_]
     settle: Callable[[NDArray[np.bool_]], None]
+    alone: bool = False
 
 
 class Groups:

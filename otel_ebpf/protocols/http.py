@@ -1,10 +1,10 @@
-"""HTTP/1.0 and HTTP/1.1 (RFC 9110, RFC 9112), reported by the stable HTTP semantic conventions.
+"""HTTP/1.0, HTTP/1.1 and the streams of HTTP/2 (RFC 9110, 9112, 9113), reported by the stable HTTP conventions.
 
 `read` is the plain reading of one exchange; http_columns.py reads whole batches and must say the same.
 
 Not among the attributes: body sizes (opt-in, and as many shapes as sizes); `network.protocol.name` (only if not http);
 `url.template`. Documented values of `error.type`: the status code as text; "no_response" and "connection_reset" when
-the request was never answered.
+the request was never answered; of HTTP/2 the name of the error code that ended the stream ("REFUSED_STREAM").
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ _KNOWN = b"|".join(method.encode() for method in METHODS)
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([^\n]*) HTTP/(1\.[01])\r?\n")
 _CUT = re.compile(rb"(" + _KNOWN + rb") (/[^ \n]*)$")
 _STATUS = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9][0-9])")
+# of streams of HTTP/2, whose heads are written like those of HTTP/1 (http2/message.py)
+_STREAM_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([^\n]*) HTTP/2\.0\r\n")
+_STREAM_STATUS = re.compile(rb"HTTP/2\.0 ([1-9][0-9][0-9])")
 _METHODS_BEGUN = tuple({method[:k].encode() for method in METHODS for k in range(1, len(method) + 1)})
 _FRAMING = re.compile(rb"\n(content-length|transfer-encoding):([^\n]*)", re.IGNORECASE)
 _START = re.compile(rb"(?:" + _KNOWN + rb") [^\r\n]* HTTP/1\.[01]\r?\n")
@@ -289,18 +292,22 @@ class Plain:
         self.keep = keep
 
     def read(self, request: bytes, response: bytes, told: Told) -> Reading | None:
-        """The exchange of one request; None: these bytes are no HTTP/1.x."""
+        """The exchange of one request; None: these bytes are no HTTP."""
         request = request.lstrip(b"\r\n")  # RFC 9112 §2.2: empty lines before the request line are ignored
-        line = _LINE.match(request)
+        line = (_STREAM_LINE if told.stream else _LINE).match(request)
         cut = None if line else _CUT.match(request)
         match = line or cut
         if match is None:
             return None
-        status, at = status_of(response) if response else (0, 0)
-        if status < 0:
-            return None
-        answer = _STATUS.match(response, at)
-        version = (line or answer or (b"", b"", b"", b""))[3 if line else 1].decode()
+        if told.stream:
+            answered = _STREAM_STATUS.match(response)
+            status, version = int(answered[1]) if answered else 0, "2"
+        else:
+            status, at = status_of(response) if response else (0, 0)
+            if status < 0:
+                return None
+            answer = _STATUS.match(response, at)
+            version = (line or answer or (b"", b"", b"", b""))[3 if line else 1].decode()
         headers = dict(reversed(header_lines(request)[0])) if line else {}
         sent = match[1].decode()
         method = sent if sent in METHODS else self.keep("method", match[1])

@@ -1,4 +1,4 @@
-"""HTTP/1.x for whole batches: everything that http.py reads of one exchange, by columns.
+"""HTTP for whole batches: everything that http.py reads of one exchange, by columns.
 
 A row is read here if it holds one request in origin-form whose request line was kept whole, and a final response that
 was kept up to its status, or none. All others (absolute-form, pipelined, interim responses, odd methods …) get shape -1
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from otel_ebpf.model import SLOTS, Flag
+from otel_ebpf.model import SLOTS, STREAM, Flag
 from otel_ebpf.protocols.base import Options, Reading
 from otel_ebpf.protocols.extras import Batch, Columns, Interning, Told
 from otel_ebpf.protocols.headers import Lines, Values, numbers
@@ -23,9 +23,10 @@ HOSTS, AGENTS, ODD_METHODS = 1024, 128, 32
 _SHAPES = 1 << 15
 # Plain numbers: numpy takes three times as long with members of a Flag.
 _SERVER, _TLS, _UNANSWERED, _RESET = (int(f) for f in (Flag.SERVER, Flag.TLS, Flag.UNANSWERED, Flag.RESET))
+_STREAM = np.uint32(STREAM)
 _FEW, _PATHS = 512, 1 << 13
 """A batch of at most so many rows, whose fixed cost counts, asks first for paths that were in such a batch before."""
-_VERSIONS = ("1.0", "1.1")
+_VERSIONS = ("1.0", "1.1", "2")
 _FAILURES = ("", "no_response", "connection_reset")
 _HIGH = np.uint64(0x8080808080808080)
 _QUESTION, _AMPERSAND, _SEMICOLON, _BLANK, _SLASH = 63, 38, 59, 32, 47
@@ -36,7 +37,7 @@ def _word(text: bytes) -> np.uint64:
     return word
 
 
-_NEWER, _OLDER = _word(b"HTTP/1.1"), _word(b"HTTP/1.0")
+_NEWER, _OLDER, _STREAMED = _word(b"HTTP/1.1"), _word(b"HTTP/1.0"), _word(b"HTTP/2.0")
 _METHOD_WORDS = [
     (i, _word(f"{method} ".encode()), np.uint64((1 << 8 * min(len(method) + 1, 8)) - 1))
     for i, method in enumerate(METHODS)
@@ -112,13 +113,17 @@ class HttpReader:
         end = lines.first - 9  # in front of " HTTP/1.1"
         at = np.maximum(base + end, 0)
         version = lines.words[at + 1]
-        newer = version == _NEWER
-        good = (method >= 0) & (end > begin) & (newer | (version == _OLDER)) & (flat[at] == _BLANK)
-        good &= flat[base + begin] == _SLASH
-        status, fits = _status(batch.response)
-        good &= fits
         flags = batch.head["flags"]
-        self._one_request(batch, lines, good)
+        streamed = bool(flags[0] & _STREAM)  # a batch has either streams or none
+        newer = version == (_STREAMED if streamed else _NEWER)
+        good = (method >= 0) & (end > begin) & (newer | (version == _OLDER) & (not streamed)) & (flat[at] == _BLANK)
+        good &= flat[base + begin] == _SLASH
+        status, fits = _status(batch.response, streamed)
+        good &= fits
+        if streamed:
+            good &= batch.head["seq_rsp"] == 0
+        else:
+            self._one_request(batch, lines, good)
         good &= method != METHODS.index("CONNECT")
 
         for table in self._texts.values():
@@ -144,6 +149,7 @@ class HttpReader:
         failure = np.where(silent & ((flags & _UNANSWERED) > 0), 1 + ((flags & _RESET) > 0), 0)
         tls = (flags & _TLS) > 0
         small = method | newer.astype(np.int64) << 4 | tls.astype(np.int64) << 5 | failure << 6 | status << 8
+        small |= int(streamed) << 20
         shape = np.full(n, -1, np.int32)
         shape[rows] = self._shape(small[rows], host[rows], agent[rows], route[rows] + 1)
 
@@ -249,12 +255,12 @@ class HttpReader:
             number = int(small[row])
             kind = Kind(
                 METHODS[number & 15],
-                _VERSIONS[number >> 4 & 1],
+                _VERSIONS[2 if number >> 20 else number >> 4 & 1],
                 "https" if number >> 5 & 1 else "http",
                 hosts[int(host[row])],
                 self._routes.names[int(route[row]) - 1] if route[row] else "",
                 agents.get(int(agent[row]), ""),
-                number >> 8,
+                number >> 8 & 1023,
                 _FAILURES[number >> 6 & 3],
             )
             ids[i] = self._intern.id(kind.fields())
@@ -347,7 +353,7 @@ def _methods(words: NDArray[np.uint64]) -> NDArray[np.int64]:
     return method
 
 
-def _status(response: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _status(response: NDArray[np.uint8], streamed: bool = False) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """(n,) status and whether it can be relied on: a final status, or 0 for a response without any bytes."""
     word = _first_words(response)
     tail = np.ascontiguousarray(response[:, 8:16]).view("<u8").ravel()
@@ -360,7 +366,7 @@ def _status(response: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.
         np.int64
     )
     status += (low >> np.uint64(24)).astype(np.int64)
-    proper &= ((word == _NEWER) | (word == _OLDER)) & (status >= 200)
+    proper &= (word == _STREAMED if streamed else (word == _NEWER) | (word == _OLDER)) & (status >= 200)
     return np.where(proper, status, 0), proper | ((word == 0) & (tail == 0))
 
 

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from otel_ebpf.model import Flag, Intern
+from otel_ebpf.model import STREAM, Flag, Intern
 from otel_ebpf.protocols.base import Fields, Protocol, Reading, Session, Side
 
 K = TypeVar("K", bound=Hashable)
@@ -145,6 +145,20 @@ def _failed(side: Side, failure: str) -> Side:
 
 NO_RESPONSE, CONNECTION_RESET = "no_response", "connection_reset"
 _UNANSWERED, _RESET = int(Flag.UNANSWERED), int(Flag.RESET)
+STREAM_ERRORS = (
+    *("NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED"),
+    *("FRAME_SIZE_ERROR", "REFUSED_STREAM", "CANCEL", "COMPRESSION_ERROR", "CONNECT_ERROR", "ENHANCE_YOUR_CALM"),
+    *("INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED"),
+)
+"""RFC 9113 §7, by code; one that is not known counts as INTERNAL_ERROR."""
+
+
+def failure(head: np.void) -> str:
+    """`error.type` of a record (`struct exchange`) whose response did not come, or not to its end; "": it did."""
+    flags, ended = int(head["flags"]), int(head["seq_rsp"])
+    if flags & STREAM and ended:
+        return STREAM_ERRORS[ended - 1] if ended <= len(STREAM_ERRORS) else "INTERNAL_ERROR"
+    return failure_of(flags)
 
 
 def failure_of(flags: int) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.heap import distinct
-from otel_ebpf.model import SLOTS, Flag
+from otel_ebpf.model import SLOTS, STREAM, Flag
 from otel_ebpf.protocols.extras import Alike, Batch, Columns, Interning
 from otel_ebpf.protocols.headers import Lines
 from otel_ebpf.protocols.memo import Memo, hash_rows, mix
@@ -31,6 +31,7 @@ KINDS, TEXT = 1024, 1 << 16
 KEPT_NS = 60 * 10**9
 _SERVER = int(Flag.SERVER)
 _TELLING = int(Flag.SERVER | Flag.TLS | Flag.UNANSWERED | Flag.RESET)
+_STREAM = np.uint32(STREAM)
 _NO_LINES = Lines.of(np.zeros((0, 8), np.uint8))
 
 
@@ -142,4 +143,5 @@ def _keys(batch: Batch, compared: int) -> NDArray[np.uint64]:
     service |= batch.table["local_port"][batch.row]
     service *= (flags & _SERVER) > 0  # a client's own port says nothing
     small = size | (flags & _TELLING).astype(np.uint64) << np.uint64(16)
-    return mix(hash_rows(asked), hash_rows(answered), small, head["req_bytes"], service)
+    ended = np.where(flags & _STREAM, head["seq_rsp"], 0).astype(np.uint64)
+    return mix(hash_rows(asked), hash_rows(answered), small, head["req_bytes"], service, ended)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.capture.connections import UNDECIDED, UNKNOWN, Connections
-from otel_ebpf.model import Flag
+from otel_ebpf.model import STREAM, Flag
 from otel_ebpf.protocols.base import Options, Session
 from otel_ebpf.protocols.extras import Batch, Framed, Leave, Reader, Told
-from otel_ebpf.protocols.memory import NO_RESPONSE, Entry, Outcome, Recent, Shapes, failure_of
+from otel_ebpf.protocols.memory import NO_RESPONSE, Entry, Outcome, Recent, Shapes, failure, failure_of
 from otel_ebpf.protocols.pipeline import Asked, Pairing, Pipelines
 from otel_ebpf.protocols.work import Able, Counts, Job, Turn
 from otel_ebpf.tracing.context import remote
@@ -58,6 +58,9 @@ class Turns:
         turns.sort(key=lambda one: one[:4])
         for conn, _, amends, i, job, turn in turns:
             row = int(job.row[i])
+            if job.exchanges.protocol:
+                self._alone(job, modules[turn.index], i)
+                continue
             if amends:
                 if self._connections.protocol[row] >= 0:
                     self._amend(conn, modules[self._connections.protocol[row]])
@@ -89,6 +92,13 @@ class Turns:
                 if of_reader and able.reader is not None:
                     for portion in _portions(of_reader):
                         self._by_columns(job, able, able.reader, portion)
+
+    def _alone(self, job: Job, able: Able, i: int) -> None:
+        """Read an exchange that has nothing to do with what came before on its connection."""
+        request, response = job.payload(i)
+        asked = [Asked(request, int(job.exchanges.head["t_req"][i]))]
+        if able.reader is not None:
+            self._one_by_one(job, able, able.reader, _Settled(i, Pairing(asked, ()), response))
 
     def _pair(self, framed: Framed, head: np.void, conn: int, request: bytes, response: bytes) -> Pairing:
         flags = int(head["flags"])
@@ -157,8 +167,8 @@ class Turns:
         told = self._told(job, i)
         first = job.pieces.size
         for at, (asked, answer) in enumerate(zip(settled.asked, settled.answers(), strict=True)):
-            failure = told.failure or (NO_RESPONSE if at >= len(pairing.answered) else "")
-            given = Told(told.https, failure, told.service, told.server, told.address, told.port)
+            unanswered = NO_RESPONSE if at >= len(pairing.answered) else ""
+            given = replace(told, failure=told.failure or unanswered)
             reading = reader.read_one(asked.request, answer, given)
             if reading is None:
                 self._counts.failures[able.module.name] += 1
@@ -224,14 +234,15 @@ class Turns:
 
     def _told(self, job: Job, i: int) -> Told:
         """What is known about an exchange beside its bytes."""
-        flags = int(job.exchanges.head["flags"][i])
+        head = job.exchanges.head[i]
+        flags = int(head["flags"])
         end = self._connections.table[int(job.row[i])]
         server = bool(flags & _SERVER)
         side = "local" if server else "remote"
         address = _address(int(end["family"]), end[side].tobytes())
         port = int(end[f"{side}_port"])
         service = int(end["netns"]) << 16 | int(end["local_port"])
-        return Told(bool(flags & _TLS), failure_of(flags), service, server, address, port)
+        return Told(bool(flags & _TLS), failure(head), service, server, address, port, bool(flags & STREAM))
 
 
 @dataclass(frozen=True, slots=True)

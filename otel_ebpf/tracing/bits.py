@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from otel_ebpf.model import STREAM as _STREAM
 from otel_ebpf.model import Flag, Kind, Link
 
 ANSWERING = np.uint32(Flag.ANSWERING)
@@ -14,6 +15,7 @@ PARTIAL = np.uint32(Flag.PARTIAL)
 PEER = np.uint32(Flag.PEER)
 AMENDS = np.uint32(Flag.AMENDS)
 TLS = np.uint32(Flag.TLS)
+STREAM = np.uint32(_STREAM)
 AWAKE = np.uint32(Flag.EPOLL | Flag.DISTURBED | Flag.MANY | Flag.UNANSWERED)
 """Any of these: the thread did not simply sleep until its call was answered."""
 

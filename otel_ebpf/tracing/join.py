@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.model import Spans
-from otel_ebpf.tracing.bits import CLIENT, HEAD, PEER, TLS
+from otel_ebpf.tracing.bits import CLIENT, HEAD, PEER, STREAM, TLS
 from otel_ebpf.tracing.ids import derive
 from otel_ebpf.tracing.keys import place
 from otel_ebpf.tracing.memory import Released
@@ -39,7 +39,7 @@ def match(spans: Spans, rows: Rows) -> tuple[Rows, Rows]:
     numbered = spans.seq[rows] != 0
     exact = _match_sequence(spans, rows[numbered])
     # Of TLS the number is told by what the library did, and one end may not have it, or not the same.
-    unnumbered = rows[~numbered | ((spans.flags[rows] & TLS) != 0)]
+    unnumbered = rows[~numbered | ((spans.flags[rows] & (TLS | STREAM)) == TLS)]
     if len(unnumbered):
         unnumbered = np.setdiff1d(unnumbered, np.concatenate(exact), assume_unique=True)
     if not len(unnumbered):

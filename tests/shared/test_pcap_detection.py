@@ -10,7 +10,10 @@ from tests.shared.pcap import exchanges
 
 pytestmark = pytest.mark.shared
 
-FOLDERS = {name: name for name in ("http", "redis", "mysql", "dns", "fastcgi")} | {"postgresql": "postgre"}
+FOLDERS = {name: name for name in ("http", "redis", "mysql", "dns", "fastcgi")} | {
+    "postgresql": "postgre",
+    "grpc": "http",
+}
 OTHERS = ("memcached", "mongo", "nats", "kafka", "amqp", "mqtt", "dubbo")
 
 

@@ -30,6 +30,8 @@ def convention(protocol: str, span: Span, told: dict[str, Value]) -> str:
     client, being the same operation as its other end sees it."""
     if protocol == "dns":
         return ""
+    if protocol == "grpc":
+        return "span.rpc.grpc.call.client" if span.kind == Span.SPAN_KIND_CLIENT else "span.rpc.grpc.call.server"
     if protocol in ("http", "fastcgi"):
         return "span.http.client" if span.kind == Span.SPAN_KIND_CLIENT else "span.http.server"
     return f"span.db.{told['db.system.name']}.client"
@@ -61,6 +63,10 @@ def test_a_span_has_what_is_required_and_nothing_that_it_may_not_have(protocol: 
         if not group:
             continue
         listed = levels(group)
+        if protocol == "grpc":
+            listed["rpc.system.name"] = "required"
+            assert '`rpc.system.name` MUST be set to `"grpc"`' in groups()[group]["note"]
+            assert told["rpc.system.name"] == "grpc"
         if group.startswith("span.db."):  # said in words, since the tool that reads the model cannot (spans.yaml)
             assert f'`db.system.name` MUST be set to `"{told["db.system.name"]}"`' in groups()[group]["note"]
             listed["db.system.name"] = "required"
@@ -75,6 +81,7 @@ def test_a_span_has_what_is_required_and_nothing_that_it_may_not_have(protocol: 
         "postgresql": {"span.db.postgresql.client"},
         "mysql": {"span.db.mysql.client", "span.db.mariadb.client"},
         "dns": set[str](),
+        "grpc": {"span.rpc.grpc.call.client", "span.rpc.grpc.call.server"},
     }
     assert followed <= expected[protocol] and bool(followed) == bool(expected[protocol])
 
@@ -93,6 +100,9 @@ def test_what_has_a_condition_is_there_when_it_holds(protocol: str) -> None:
             # "If not `http` and network.protocol.version is set"
             assert "network.protocol.version" in told or protocol == "fastcgi"
             assert ("network.protocol.name" in told) == (protocol == "fastcgi")
+        elif protocol == "grpc":
+            assert ("rpc.method_original" in told) == (told["rpc.method"] == "_OTHER")
+            assert told.get("error.type") in (None, told["rpc.status_code"])
         elif protocol != "dns" and "db.response.status_code" in told and "error.type" in told:
             assert told["error.type"] == told["db.response.status_code"]
 
@@ -104,7 +114,7 @@ def test_a_metric_is_defined_and_its_points_have_what_is_listed_for_it(protocol:
         assert (metric.unit, metric.WhichOneof("data")) == (said["unit"], said["instrument"])
         assert metric.description.rstrip(".") == said["brief"].strip().rstrip(".")
         assert "deprecated" not in said
-        assert said["stability"] == ("development" if protocol == "dns" else "stable")
+        assert said["stability"] == {"dns": "development", "grpc": "release_candidate"}.get(protocol, "stable")
         listed = levels(said["id"])
         usual = {name for name, level in listed.items() if level != "opt_in"}
         required = {name for name, level in listed.items() if level == "required"}

@@ -24,7 +24,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_ebpf.capture.live import Drain
 from otel_ebpf.config import load
-from otel_ebpf.model import Flag
+from otel_ebpf.model import STREAM, Flag
 from otel_ebpf.otlp import metrics as otlp_metrics
 from otel_ebpf.otlp.framing import Message
 from otel_ebpf.pipeline import ARRIVAL_NS, CONNECTION_SERVER, Pipeline
@@ -34,7 +34,7 @@ from tests.unit.exchanges import BTF, CONNECTION, Said, announcements, batch
 from tests.unit.recorded import talks
 
 PROTOCOLS = tuple(protocol.name for protocol in registry())
-PORTS = {"http": 8080, "redis": 6379, "postgresql": 5432, "mysql": 3306, "dns": 53, "fastcgi": 9000}
+PORTS = {"http": 8080, "redis": 6379, "postgresql": 5432, "mysql": 3306, "dns": 53, "fastcgi": 9000, "grpc": 50051}
 IPPROTO_UDP = 17
 _APART_NS = 10**7
 
@@ -105,7 +105,7 @@ def _value(value: AnyValue) -> Value:
 
 @cache
 def emitted(protocol: str) -> Emitted:
-    """What is exported for all recordings of "http", "redis", "postgresql", "mysql", "dns" or "fastcgi"."""
+    """What is exported for all recordings of "http", "redis", "postgresql", "mysql", "dns", "fastcgi" or "grpc"."""
     found = Emitted()
     # An endpoint makes the stages encode; nothing is ever sent there. Some recorded clients bear contexts of their own.
     given = {"otlp.endpoint": "http://127.0.0.1:4318", "signals": "traces,metrics,logs"}
@@ -136,17 +136,23 @@ def emitted(protocol: str) -> Emitted:
 
 def recorded_drain(protocol: str, pid: int) -> Drain:
     """All conversations, each followed by its first request once more, which nobody answers."""
+    streamed = protocol == "grpc"
+    nobody = b"HTTP/2.0\r\ngrpc-status: 14\r\n\r\n" if streamed else b""  # http2/streams.py says so
     said: list[Said] = []
     began = time.monotonic_ns()  # the process did not exist before
     conversations = talks(protocol)
     for number, exchanges in enumerate(conversations):
         requests = [request for request, _ in exchanges if request]
-        for n, (request, response) in enumerate([*exchanges, (requests[-1], b"")]):
-            flags = Flag(0) if response else Flag.UNANSWERED
+        for n, (request, response) in enumerate([*exchanges, (requests[-1], nobody)]):
+            flags = Flag.UNANSWERED if response == nobody else Flag(0)
             start = began + len(said) * _APART_NS
             for conn, side in ((2 * number + 1, Flag.SERVER), (2 * number + 2, Flag(0))):
                 said.append(Said(request, response, conn, flags | side, n, len(said) + 1, start))
     exchange = batch(said)
+    if streamed:
+        exchange.protocol = protocol
+        exchange.head["flags"] |= np.uint32(STREAM)
+        exchange.head["seq_rsp"] = 0
     exchange.head["tgid"] = pid
     columns = {"protocol": IPPROTO_UDP} if protocol == "dns" else {}
     served = announcements(*range(1, 2 * len(conversations), 2), port=PORTS[protocol], tgid=pid, **columns)
