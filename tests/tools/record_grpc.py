@@ -24,7 +24,7 @@ Call = Callable[[grpc.Channel], object]
 TRACEPARENT = ("traceparent", "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01")
 
 
-class Shop(grpc.GenericRpcHandler):
+class Shop(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Methods whose names are the status that they end with, and streams."""
 
     def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
@@ -34,7 +34,7 @@ class Shop(grpc.GenericRpcHandler):
         if name == "Chat":
             return grpc.stream_stream_rpc_method_handler(lambda requests, _context: iter(list(requests)))
         if name == "Sleep":
-            return grpc.unary_unary_rpc_method_handler(lambda _request, _context: time.sleep(1) or b"")
+            return grpc.unary_unary_rpc_method_handler(slept)
         if name == "Break":
             return grpc.unary_unary_rpc_method_handler(broken)
         if name.isupper():
@@ -46,6 +46,11 @@ def ended(name: str, context: grpc.ServicerContext) -> bytes:
     if name != "OK":
         context.abort(grpc.StatusCode[name], "a secret")
     return b"done"
+
+
+def slept(_request: bytes, _context: grpc.ServicerContext) -> bytes:
+    time.sleep(1)
+    return b""
 
 
 def broken(_request: bytes, _context: grpc.ServicerContext) -> bytes:

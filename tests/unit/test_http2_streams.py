@@ -493,6 +493,32 @@ def test_records_that_come_by_another_ring_a_little_later_are_waited_for() -> No
     assert not all_of_it.pending and not any(all_of_it.losses.values())
 
 
+def test_an_answer_that_another_thread_received_before_the_call_of_the_sender_ended_is_its_answer() -> None:
+    talk = Talk(Wire(server=False))
+    stream = talk.ask(POST)
+    request = talk.wire.records.pop()
+    talk.answer(stream, [(":status", "201")], b"body")
+    answer = talk.wire.records
+    talk.wire.records = [({**row, "n": i}, block) for i, (row, block) in enumerate([*answer, request])]
+    for row, _ in talk.wire.records:
+        row["t_end"] = talk.now
+    [one] = seen(talk)
+    assert one.server["http.response.status_code"] == 201
+    assert one.head["t_rsp_end"] == talk.now
+
+
+def test_of_equal_numbers_the_order_is_that_of_time() -> None:
+    # given a message that was sent while another one was received: both began to count where the other one did
+    talk = Talk(Wire(server=False))
+    first, second = talk.ask(), talk.ask()
+    talk.answer(first, [(":status", "201"), ("x-new", "1")])
+    talk.answer(second, [(":status", "202"), ("x-new", "1")])
+    talk.answer(talk.ask(), [(":status", "203"), ("x-new", "1")])
+    for i, (row, _) in enumerate(talk.wire.records):
+        row["n"] = (0, 1, 2, 3, 3, 2)[i]
+    assert [one.server["http.response.status_code"] for one in seen(talk)] == [201, 202, 203]
+
+
 def test_behind_a_lost_record_what_is_not_known_is_left_out() -> None:
     # given a connection of which one request's head is lost
     talk = Talk()
@@ -541,6 +567,23 @@ def test_a_stream_whose_answer_may_have_been_lost_is_not_called_unanswered() -> 
     assert not all_of_it.read([], talk.now)
     assert all_of_it.losses["stream_not_followed"] == 1
     assert not len(all_of_it)
+
+
+def test_what_was_asked_behind_a_gap_is_unanswered_only_if_answers_still_come() -> None:
+    for answered in (False, True):
+        talk = Talk()
+        other = talk.ask()
+        talk.wire.n += 1
+        talk.ask()
+        if answered:
+            talk.answer(other)
+            talk.ask()
+        talk.wire.close(talk.now + 1)
+        all_of_it = streams()
+        frames = talk.wire.frames()
+        found = told([*all_of_it.read(frames, talk.now), *all_of_it.read([], talk.now)])
+        assert [int(one.head["n"]) for one in found] == ([1, 5] if answered else [])
+        assert all_of_it.losses["stream_not_followed"] == (1 if answered else 2)
 
 
 def test_a_direction_that_cannot_be_followed_ends_what_can_be_told() -> None:

@@ -43,7 +43,7 @@ class Frame:
 
 
 def by_connection(frames: Sequence[Frames]) -> dict[int, list[Frame]]:
-    """The records of all batches by connection, ascending by number."""
+    """The records of all batches by connection, in the order in which they were made: by their time, then by number."""
     parts = [part for part in frames if len(part)]
     if not parts:
         return {}
@@ -53,7 +53,7 @@ def by_connection(frames: Sequence[Frames]) -> dict[int, list[Frame]]:
         width, raw = part.block.shape[1], part.block.tobytes()
         sizes = np.minimum(part.head["cap"], width).tolist()
         blocks += [raw[i * width : i * width + size] for i, size in enumerate(sizes)]
-    order = np.lexsort((head["n"], head["conn"]))
+    order = np.lexsort((head["n"], head["t_end"], head["conn"]))
     columns = [head[name][order].tolist() for name in _SCALARS]
     found: dict[int, list[Frame]] = {}
     for at, values in zip(order.tolist(), zip(*columns, strict=True), strict=True):

@@ -49,6 +49,8 @@ CONNECTIONS, STREAMS, STREAMS_OF_ONE = 1 << 14, 1 << 14, 1 << 12
 """At most so many connections are known, and streams open; of more, those that were silent for longest are given up."""
 TABLES = 1 << 24
 """Octets of all tables of header fields."""
+EARLY = 64
+"""Records of responses that came before their requests."""
 BLOCK = 1 << 16
 """Octets of a header block that comes in pieces."""
 SLOW_NS = 3 * 10**9
@@ -57,6 +59,7 @@ NO_ERROR, CANCEL = 0, 8
 """RFC 9113 §7."""
 _REMEMBERED, _REMEMBERED_BLOCK = 2048, 256
 """Heads that are read once, and the length of their blocks."""
+_UNKNOWN = Response(0, certain=False)
 _ALL = 0xFFFFFFFF
 _SERVER, _LAST, _RESET, _MIDSTREAM = (int(f) for f in (Flag.SERVER, Flag.LAST, Flag.RESET, Flag.MIDSTREAM))
 _OPEN_SINCE = np.dtype([("t", "<u8"), ("recent", "<u8")])
@@ -81,7 +84,10 @@ class _Direction:
 
 
 class _Connection:
-    __slots__ = ("expected", "held", "highest", "octets", "requests", "responses", "streams")
+    """early: what was told of responses of streams that are not open yet. doubtful: since records were lost none came of
+    responses."""
+
+    __slots__ = ("doubtful", "early", "expected", "held", "highest", "octets", "requests", "responses", "streams")
 
     def __init__(self, fresh: bool) -> None:
         self.requests, self.responses = _Direction(fresh), _Direction(fresh)
@@ -90,6 +96,8 @@ class _Connection:
         self.held: list[Frame] = []
         self.highest = 0
         self.octets = 0
+        self.early: list[tuple[Frame, Frame, Response | None]] = []
+        self.doubtful = False
 
 
 class Streams:
@@ -180,7 +188,7 @@ class Streams:
     # The order of frames
 
     def _feed(self, conn: int, new: list[Frame], ended: list[Ended]) -> None:
-        """Frames of one connection, ascending."""
+        """Frames of one connection, in their order."""
         one = self._connections.get(conn)
         if one is None:
             first = new[0]
@@ -188,7 +196,7 @@ class Streams:
         self._connections.move_to_end(conn)
         held, one.held = one.held, []
         waited = {frame.n for frame in held}
-        frames = sorted((*held, *new), key=lambda frame: (frame.n - one.expected + 2**31) & _ALL) if held else new
+        frames = sorted((*held, *new), key=lambda frame: (frame.t_end, frame.n)) if held else new
         for i, frame in enumerate(frames):
             ahead = (frame.n - one.expected) & _ALL
             if 0 < ahead < 2**31:
@@ -212,6 +220,7 @@ class Streams:
         self.losses["frames_missing"] += 1
         one.requests.forget()
         one.responses.forget()
+        one.doubtful = True
         for stream in one.streams.values():
             stream.holed = True
 
@@ -220,20 +229,16 @@ class Streams:
         if frame.kind == HEADERS:
             self._piece(conn, one, frame, ended)
         elif frame.kind == DATA:
-            stream = one.streams.get(frame.stream)
-            if stream is None:
+            if not asks:
+                self._respond(conn, one, frame, frame, None, ended)
                 return
-            if asks:
+            stream = one.streams.get(frame.stream)
+            if stream is not None:
                 stream.req_bytes += frame.size
                 stream.t_req_end = frame.t_end
                 stream.asked |= bool(frame.bits & END_STREAM)
-                return
-            if stream.answered is None:  # its head was lost
-                stream.answered, stream.response = frame, Response(0, certain=False)
-            stream.rsp_bytes += frame.size
-            stream.t_rsp_end = frame.t_end
-            if frame.bits & END_STREAM:
-                self._end(conn, one, frame.stream, 0, ended)
+        elif frame.kind == RESET and not asks:
+            self._respond(conn, one, frame, frame, None, ended)
         elif frame.kind == RESET:
             stream = one.streams.get(frame.stream)
             if stream is not None:
@@ -297,15 +302,39 @@ class Streams:
                 stream.t_req_end = last.t_end
                 stream.asked |= bool(first.bits & END_STREAM)
             elif isinstance(head, Request):
-                self._open_stream(one, first, last, head)
+                self._open_stream(conn, one, first, last, head, ended)
             elif number > one.highest:
                 self.losses["no_method"] += 1
             one.highest = max(one.highest, number)
             return
+        self._respond(conn, one, first, last, head if isinstance(head, Response) else None, ended)
+
+    def _respond(
+        self, conn: int, one: _Connection, first: Frame, last: Frame, head: Response | None, ended: list[Ended]
+    ) -> None:
+        """A header block, DATA or RST_STREAM from the server. head: of a block, None: not known."""
+        one.doubtful = False
+        number = first.stream
+        stream = one.streams.get(number)
         if stream is None:
-            return
-        if not isinstance(head, Response):
-            head = Response(0, certain=False)
+            if number > one.highest and number & 1 and len(one.early) < EARLY:
+                one.early.append((first, last, head))
+        elif first.kind == RESET:
+            self._reset(conn, one, stream, first, ended)
+        elif first.kind == DATA:
+            if stream.answered is None:  # its head was lost
+                stream.answered, stream.response = first, _UNKNOWN
+            stream.rsp_bytes += first.size
+            stream.t_rsp_end = first.t_end
+            if first.bits & END_STREAM:
+                self._end(conn, one, number, 0, ended)
+        else:
+            self._answer(conn, one, stream, first, last, head or _UNKNOWN, ended)
+
+    def _answer(
+        self, conn: int, one: _Connection, stream: Stream, first: Frame, last: Frame, head: Response, ended: list[Ended]
+    ) -> None:
+        """A header block from the server: an interim response, the response's head, or its trailers."""
         if stream.answered is None or self._was_interim(stream, first):
             if 100 <= head.status < 200:  # RFC 9110 §15.2
                 return
@@ -315,7 +344,7 @@ class Streams:
         stream.rsp_bytes += first.size
         stream.t_rsp_end = last.t_end
         if first.bits & END_STREAM or (stream.request.connect and 200 <= head.status < 300):
-            self._end(conn, one, number, 0, ended)
+            self._end(conn, one, first.stream, 0, ended)
 
     @staticmethod
     def _was_interim(stream: Stream, frame: Frame) -> bool:
@@ -343,7 +372,9 @@ class Streams:
 
     # Streams
 
-    def _open_stream(self, one: _Connection, first: Frame, last: Frame, head: Request) -> None:
+    def _open_stream(
+        self, conn: int, one: _Connection, first: Frame, last: Frame, head: Request, ended: list[Ended]
+    ) -> None:
         if one.responses.lost:
             self.losses["stream_not_followed"] += 1
             return
@@ -352,8 +383,13 @@ class Streams:
             self._open -= 1
             self.losses["too_many_streams"] += 1
         ends = bool(first.bits & END_STREAM)
-        one.streams[first.stream] = Stream(first, head, first.size, last.t_end, ends)
+        one.streams[first.stream] = Stream(first, head, first.size, last.t_end, ends, holed=one.doubtful)
         self._open += 1
+        if one.early:  # a sender's call may end when its answer has been received by another thread
+            early, one.early = one.early, []
+            for told in early:
+                if told[0].stream >= first.stream:
+                    self._respond(conn, one, *told, ended)
 
     def _end(
         self,
