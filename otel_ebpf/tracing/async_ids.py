@@ -17,11 +17,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from otel_ebpf.tracing.loops import AGREES, CHAIN, NOBODY, Agreement, CallTable, Loops
+from otel_ebpf.tracing.loops import AGREES, CHAIN, NOBODY, Agreement, Loops
 from otel_ebpf.tracing.places import Places
 from otel_ebpf.tracing.queues import Ids, Rows
 from otel_ebpf.tracing.rungs.base import NONE
 from otel_ebpf.tracing.segments import Segments, is_async
+from otel_ebpf.tracing.tables import CallTable
 
 _NOT_YET = 2.0
 _APART = 3

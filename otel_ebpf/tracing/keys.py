@@ -57,3 +57,12 @@ def groups(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int
     which = np.empty(len(keys), np.intp)
     which[order] = np.cumsum(first) - 1
     return ordered[first], which
+
+
+def among(keys: NDArray[np.uint64], asked: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """(n,) which of `asked` are among the keys: `np.isin` at a part of its price, where the keys are not many more."""
+    if not len(keys) or not len(asked):
+        return np.zeros(len(asked), np.bool_)
+    ordered = np.sort(keys)
+    there: NDArray[np.bool_] = ordered[np.minimum(np.searchsorted(ordered, asked), len(ordered) - 1)] == asked
+    return there

@@ -7,19 +7,18 @@ rule works on whole columns of them, and only on the time before which all reque
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.heap import distinct
 from otel_ebpf.tracing.ids import splitmix64
+from otel_ebpf.tracing.keys import among
 from otel_ebpf.tracing.places import Places
-from otel_ebpf.tracing.queues import NEVER, Ids, Rows, alone, bursts, matched, throughout
-from otel_ebpf.tracing.rungs.base import NONE, Calls, Index, Requests
+from otel_ebpf.tracing.queues import NEVER, Ids, Rows, matched, places_in_queue, throughout
+from otel_ebpf.tracing.rungs.base import NONE, Calls, Requests
+from otel_ebpf.tracing.tables import CallTable, Recent, RequestTable, call_table, request_table
 
-ROWS = 1 << 14
 CHAIN = 16
 """Calls after calls that are followed back to their request."""
 AGREES, LEAST = 0.99, 3
@@ -30,94 +29,10 @@ _VERY_MANY = 256
 """Samples of what seldom shows that a rule does not hold."""
 _MEMORY = 2048
 """Samples of a process after which all of them are halved: it may behave differently under another load."""
-_FLAGS = (
-    *("passed_on", "answered", "looked_at"),
-    *("handed_over", "queued", "responded", "judged_turn", "judged_order"),
-    *("direct", "followed", "asked_ids", "judged_ids", "judged_apart"),
-    *("alone", "answered_alone", "half_seen"),
-)
 NOBODY = np.uint64(0)
 
 Unknown = Callable[[NDArray[np.uint32], Ids], NDArray[np.bool_]]
 """(process, time) → whether a request that began before may still become known."""
-
-
-@dataclass(slots=True)
-class RequestTable:
-    """Requests that have ended. passed_on: (m,) a call took it out of its thread's queue, or it needed none.
-
-    gone: (m,) when; NEVER: not yet, 0: it needed none. burst: (m,) since when that queue had not been empty then.
-    answered: (m,) the same of the queue of responses. looked_at: (m,) the call upon whose response it was answered is
-    known.
-    """
-
-    span_id: Ids
-    tgid: NDArray[np.uint32]
-    thread: Ids
-    start: Ids
-    first_byte: Ids
-    after: Ids
-    gone: Ids
-    burst: Ids
-    passed_on: NDArray[np.bool_]
-    answered: NDArray[np.bool_]
-    looked_at: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.span_id)
-
-
-@dataclass(slots=True)
-class CallTable:
-    """Calls, and what each rule says of them: the span id of a request, or NOBODY.
-
-    handed_over: (n,) it, or a call before it, went out on the connection whose response the thread had just received:
-    one after the other, or out of a queue for a pool; direct: (n,) it did itself. followed: (n,) `retro` is that of a
-    later call, which went out after its response: this holds where `turn` does, and not where timers are waited for.
-    alone: (n,) when it was sent, the request that `order` names was the only one that its thread had to pass on;
-    answered_alone: (n,) likewise, of the responses, when the one that `retro_order` names was written. queued,
-    responded: (n,) it, or its response, had its place in the order; gone, burst: (n,) of the response, as of a request.
-    judged: (n,) the rule was held against the backward one. ids: (n,) Node's; asked_ids: (n,) they were followed.
-    half_seen: (n,) its process had requests then that nobody saw come.
-    """
-
-    span_id: Ids
-    tgid: NDArray[np.uint32]
-    thread: Ids
-    conn: Ids
-    start: Ids
-    wanted: Ids
-    first_byte: Ids
-    end: Ids
-    after: Ids
-    turn: Ids
-    order: Ids
-    retro: Ids
-    retro_order: Ids
-    gone: Ids
-    burst: Ids
-    ids: Ids
-    by_hand: Ids
-    by_trigger: Ids
-    handed_over: NDArray[np.bool_]
-    queued: NDArray[np.bool_]
-    responded: NDArray[np.bool_]
-    judged_turn: NDArray[np.bool_]
-    judged_order: NDArray[np.bool_]
-    direct: NDArray[np.bool_]
-    followed: NDArray[np.bool_]
-    asked_ids: NDArray[np.bool_]
-    judged_ids: NDArray[np.bool_]
-    judged_apart: NDArray[np.bool_]
-    alone: NDArray[np.bool_]
-    answered_alone: NDArray[np.bool_]
-    half_seen: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.span_id)
-
-
-Table = TypeVar("Table", RequestTable, CallTable)
 
 
 class Agreement:
@@ -161,9 +76,7 @@ class Loops:
     def __init__(self, places: Places | None = None) -> None:
         """places: those of others who forget at the same time."""
         self.places = places = Places() if places is None else places
-        self.requests = _empty(RequestTable)
-        self.calls = _empty(CallTable)
-        self._request_ids, self._call_ids = Index(self.requests.span_id), Index(self.calls.span_id)
+        self._received, self._sent = Recent(RequestTable), Recent(CallTable)
         self.turn, self.handed_over, self.order = (Agreement(places, _MANY) for _ in range(3))
         """of the forward rules with the backward ones; order: of calls that were sent while several requests waited"""
         self.alone = Agreement(places, _MANY)
@@ -176,6 +89,16 @@ class Loops:
         """whether no other request was answered after the same response: what came at once was handled one by one"""
         self.feasible = Agreement(places, _MANY)
         """whether the request that the backward rule names was open when the call was sent"""
+
+    @property
+    def requests(self) -> RequestTable:
+        """The last ones that were answered."""
+        return self._received.rows
+
+    @property
+    def calls(self) -> CallTable:
+        """The last ones that were sent, and answered."""
+        return self._sent.rows
 
     def forget(self, tgid: NDArray[np.uint32]) -> None:
         """These processes are gone."""
@@ -200,8 +123,7 @@ class Loops:
         met = _pair(calls.thread[answered], requests.burst[came], calls.burst[answered])
         met[(came == NONE) | (requests.burst[came] == 0)] = NOBODY
         key = _pair(calls.thread[at], requests.burst[asked], calls.burst[at])
-        keys, times = np.unique(met, return_counts=True)
-        once: NDArray[np.bool_] = np.isin(key, keys[times == 1]) & (asked != NONE)
+        once: NDArray[np.bool_] = (_times(met, key) == 1) & (asked != NONE)
         return once
 
     def borne_out(self, at: Rows) -> NDArray[np.bool_]:
@@ -216,7 +138,7 @@ class Loops:
         for _ in range(CHAIN):
             answered = calls.span_id[row[left]]
             first, last = np.searchsorted(after, answered), np.searchsorted(after, answered, "right")
-            one = (last - first == 1) & ~np.isin(answered, self.requests.after)
+            one = (last - first == 1) & ~among(self.requests.after, answered)
             left = left[one]
             row[left] = order[first[one]]
             same = calls.turn[row[left]] == request[left]
@@ -229,9 +151,7 @@ class Loops:
 
     def claimed_twice(self, at: Rows) -> NDArray[np.bool_]:
         """(k,) `turn` says the same of another call."""
-        claims = self.calls.turn[np.isin(self.calls.turn, self.calls.turn[at])]
-        named, times = np.unique(claims, return_counts=True)
-        several: NDArray[np.bool_] = np.isin(self.calls.turn[at], named[times > 1])
+        several: NDArray[np.bool_] = _times(self.calls.turn, self.calls.turn[at]) > 1
         return several
 
     def rivals(self) -> Ids:
@@ -242,35 +162,30 @@ class Loops:
 
     def find_requests(self, span_ids: Ids) -> Rows:
         """(n,) rows of `requests`, or NONE."""
-        if self._request_ids.keys is not self.requests.span_id:
-            self._request_ids = Index(self.requests.span_id)
-        return self._request_ids.find(span_ids)
+        return self._received.find(span_ids)
 
     def find_calls(self, span_ids: Ids) -> Rows:
         """(n,) rows of `calls`, or NONE."""
-        if self._call_ids.keys is not self.calls.span_id:
-            self._call_ids = Index(self.calls.span_id)
-        return self._call_ids.find(span_ids)
+        return self._sent.find(span_ids)
 
     def learn(self, calls: Calls, mine: Rows, requests: Requests, unknown: Unknown) -> None:
         """New calls (`mine` of them), and requests that became known: apply all rules to what is at hand."""
         self._add_calls(calls, mine)
         fresh = requests.fresh.nonzero()[0]
         if len(fresh):
-            self.requests = _joined(self.requests, _request_table(requests, fresh))
+            self._received.add(request_table(requests, fresh))
         if not len(self.calls) or not len(self.requests):
             return
         self._look_back()
         self._follow_turns()
-        sent, received = self.calls, self.requests
-        self._follow_order(~unknown(sent.tgid, sent.start), ~unknown(received.tgid, received.start))
-        self._follow_responses(~unknown(sent.tgid, sent.first_byte), ~unknown(received.tgid, received.first_byte))
+        self._follow_order(unknown)
+        self._follow_responses(unknown)
         self._compare()
 
     def _add_calls(self, calls: Calls, mine: Rows) -> None:
         new = mine[self.find_calls(calls.span_id[mine]) == NONE]
         if len(new):
-            self.calls = _joined(self.calls, _call_table(calls, new))
+            self._sent.add(call_table(calls, new))
 
     def _follow_turns(self) -> None:
         """A call is for the request that the thread had received before; else for that of the call before."""
@@ -289,18 +204,20 @@ class Loops:
             calls.turn[left[onward]] = calls.turn[before[onward]]
             calls.handed_over[left[onward]] |= calls.handed_over[before[onward]]
 
-    def _follow_order(self, calls_known: NDArray[np.bool_], requests_known: NDArray[np.bool_]) -> None:
+    def _follow_order(self, unknown: Unknown) -> None:
         """The k-th call of a thread is for its k-th request that was passed on at all."""
         calls, requests = self.calls, self.requests
-        left = (calls_known & ~calls.queued).nonzero()[0]
+        left = (~calls.queued).nonzero()[0]
+        left = left[~unknown(calls.tgid[left], calls.start[left])]
         born = left[calls.wanted[left] < calls.start[left]]
         calls.wanted[born] = np.where(self._opened_for(born), calls.wanted[born], calls.start[born])
-        queue = (requests_known & ~requests.passed_on).nonzero()[0]
+        queue = (~requests.passed_on).nonzero()[0]
+        queue = queue[~unknown(requests.tgid[queue], requests.start[queue])]
         call, request, no_request, no_call = matched(calls, left, calls.wanted, requests, queue, requests.start)
         calls.order[call] = requests.span_id[request]
         requests.gone[request], requests.gone[no_call] = calls.start[call], 0
-        calls.alone[call] = alone(requests.thread, requests.start, requests.gone, request)
-        requests.burst[request] = bursts(requests.thread, requests.start, requests.gone, request)
+        queued = places_in_queue(requests.thread, requests.start, requests.gone, request)
+        calls.alone[call], requests.burst[request] = queued
         calls.queued[call] = calls.queued[no_request] = True
         requests.passed_on[request] = requests.passed_on[no_call] = True
         for rows, had_one in ((call, True), (no_request, False)):
@@ -315,18 +232,20 @@ class Loops:
         time = calls.thread[rows], calls.wanted[rows], calls.start[rows]
         return throughout(requests.thread, requests.start, answered, *time)
 
-    def _follow_responses(self, calls_known: NDArray[np.bool_], requests_known: NDArray[np.bool_]) -> None:
+    def _follow_responses(self, unknown: Unknown) -> None:
         """Backward: the k-th response that a thread writes is for the k-th response to a call that it received."""
         calls, requests = self.calls, self.requests
-        left = (calls_known & ~calls.responded & (calls.first_byte != 0)).nonzero()[0]
-        queue = (requests_known & ~requests.answered & (requests.first_byte != 0)).nonzero()[0]
+        left = (~calls.responded & (calls.first_byte != 0)).nonzero()[0]
+        left = left[~unknown(calls.tgid[left], calls.first_byte[left])]
+        queue = (~requests.answered & (requests.first_byte != 0)).nonzero()[0]
+        queue = queue[~unknown(requests.tgid[queue], requests.first_byte[queue])]
         call, request, no_request, no_call = matched(
             calls, left, calls.first_byte, requests, queue, requests.first_byte
         )
         calls.retro_order[call] = requests.span_id[request]
         calls.gone[call], calls.gone[no_request] = requests.first_byte[request], 0
-        calls.answered_alone[call] = alone(calls.thread, calls.first_byte, calls.gone, call)
-        calls.burst[call] = bursts(calls.thread, calls.first_byte, calls.gone, call)
+        queued = places_in_queue(calls.thread, calls.first_byte, calls.gone, call)
+        calls.answered_alone[call], calls.burst[call] = queued
         calls.responded[call] = calls.responded[no_request] = True
         requests.answered[request] = requests.answered[no_call] = True
 
@@ -380,32 +299,7 @@ def _pair(thread: Ids, one: Ids, other: Ids) -> Ids:
     return splitmix64(splitmix64(thread ^ one) ^ other)
 
 
-def _call_table(calls: Calls, rows: Rows) -> CallTable:
-    table = _empty(CallTable, len(rows))
-    table.gone[:] = NEVER
-    names = ("span_id", "tgid", "thread", "conn", "start", "wanted", "first_byte", "end", "after", "ids", "half_seen")
-    for name in names:
-        setattr(table, name, getattr(calls, name)[rows])
-    return table
-
-
-def _request_table(requests: Requests, rows: Rows) -> RequestTable:
-    table = _empty(RequestTable, len(rows))
-    table.gone[:] = NEVER
-    for name in ("span_id", "tgid", "start", "first_byte", "after"):
-        setattr(table, name, getattr(requests, name)[rows])
-    table.thread = requests.reader[rows]
-    return table
-
-
-def _empty(kind: type[Table], n: int = 0) -> Table:
-    """n rows of zeros."""
-    types: dict[str, type[np.generic]] = {"tgid": np.uint32, **dict.fromkeys(_FLAGS, np.bool_)}
-    return kind(**{f.name: np.zeros(n, types.get(f.name, np.uint64)) for f in fields(kind)})
-
-
-def _joined(old: Table, new: Table) -> Table:
-    """Both, without the oldest beyond the limit."""
-    return type(old)(
-        **{f.name: np.concatenate([getattr(old, f.name), getattr(new, f.name)])[-ROWS:] for f in fields(old)}
-    )
+def _times(keys: Ids, asked: Ids) -> Rows:
+    """(k,) how often each of `asked` is among the keys."""
+    keys = np.sort(keys)
+    return np.searchsorted(keys, asked, "right") - np.searchsorted(keys, asked)

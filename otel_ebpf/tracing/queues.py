@@ -80,45 +80,32 @@ def matched(
     )
 
 
-def alone(thread: Ids, came: Ids, went: Ids, rows: Rows) -> NDArray[np.bool_]:
-    """(k,) whether nothing else waited in its thread's queue from when each of `rows` came until it went.
+def places_in_queue(thread: Ids, came: Ids, went: Ids, rows: Rows) -> tuple[NDArray[np.bool_], Ids]:
+    """(k,) whether nothing else waited in its thread's queue from when each of `rows` came until it went; and (k,) when
+    the burst began that it is in: since then the queue has not been empty.
 
+    Whatever the order in which a burst goes, all of it has gone when it ends.
     thread, came, went: (n,) of all that were in a queue; NEVER: it still waits, 0: it never waited.
     """
     if not len(rows):
-        return np.zeros(0, np.bool_)
-    origin = came[rows].min()
-    near = (went >= origin).nonzero()[0]
-    order, of_thread, begun, latest = _by_thread(thread[near], came[near], went[near], origin)
-    before = np.append(np.uint64(0), latest[:-1])
-    after = np.append(begun[1:], NEVER)
-    place = np.empty(len(near), np.intp)
-    place[order] = np.arange(len(near))
-    at = place[np.searchsorted(near, rows)]
-    # What came before had gone by then, and nothing that came since could go instead.
-    mine: NDArray[np.bool_] = (before[at] < begun[at]) & (of_thread[at] | _clock(went[rows], origin) < after[at])
-    return mine
-
-
-def bursts(thread: Ids, came: Ids, went: Ids, rows: Rows) -> Ids:
-    """(k,) when the burst began that each of `rows` is in: since then its thread's queue has not been empty.
-
-    Whatever the order in which a burst goes, all of it has gone when it ends.
-    """
-    if not len(rows):
-        return np.zeros(0, np.uint64)
+        return np.zeros(0, np.bool_), np.zeros(0, np.uint64)
     origin, earlier = came[rows].min(), NEVER
     near = (went >= origin).nonzero()[0]
     while origin < earlier:  # what came before those that still waited then
         earlier, origin = origin, came[near].min()
         near = (went >= origin).nonzero()[0]
     order, of_thread, begun, latest = _by_thread(thread[near], came[near], went[near], origin)
+    place = np.empty(len(near), np.intp)
+    place[order] = np.arange(len(near))
+    at = place[np.searchsorted(near, rows)]
+    # What came before had gone by then, and nothing that came since could go instead.
+    before = np.append(np.uint64(0), latest[:-1])
+    after = np.append(begun[1:], NEVER)
+    alone: NDArray[np.bool_] = before[at] < begun[at]
+    alone &= of_thread[at] | _clock(went[rows], origin) < after[at]
     first = np.append(True, (latest[:-1] < begun[1:]) | (of_thread[1:] != of_thread[:-1]))
     begins = came[near[order[first]]]
-    burst = np.empty(len(near), np.uint64)
-    burst[order] = begins[np.cumsum(first) - 1]
-    found: Ids = burst[np.searchsorted(near, rows)]
-    return found
+    return alone, begins[(np.cumsum(first) - 1)[at]]
 
 
 def throughout(thread: Ids, came: Ids, went: Ids, of_thread: Ids, begin: Ids, end: Ids) -> NDArray[np.bool_]:
@@ -142,9 +129,11 @@ def throughout(thread: Ids, came: Ids, went: Ids, of_thread: Ids, begin: Ids, en
 def _by_thread(thread: Ids, came: Ids, went: Ids, origin: np.uint64) -> tuple[Rows, Ids, Ids, Ids]:
     """Order by thread and time of coming; of each in that order its thread, when it came, and when the last one of
     those until it went: numbers that are greater for a later thread."""
-    which = groups(thread)[1]
-    order = np.lexsort((came, which))
-    of_thread = which[order].astype(np.uint64) << _TIME_BITS
+    order = np.lexsort((came, thread))
+    ordered = thread[order]
+    next_one = np.zeros(len(order), np.uint64)
+    np.not_equal(ordered[1:], ordered[:-1], out=next_one[1:], casting="unsafe")
+    of_thread = np.cumsum(next_one, dtype=np.uint64) << _TIME_BITS
     latest = np.maximum.accumulate(of_thread | _clock(went[order], origin))
     return order, of_thread, of_thread | _clock(came[order], origin), latest
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import otel_ebpf.tracing.assemble  # noqa: F401 - the ladder first: its rungs need each other
-from otel_ebpf.tracing.loops import CallTable, RequestTable, _empty
 from otel_ebpf.tracing.queues import matched
+from otel_ebpf.tracing.tables import CallTable, RequestTable, empty
 
 
 def plainly(calls: CallTable, requests: RequestTable) -> tuple[set[tuple[int, int]], set[int], set[int]]:
@@ -37,7 +37,7 @@ def plainly(calls: CallTable, requests: RequestTable) -> tuple[set[tuple[int, in
 @pytest.mark.parametrize("seed", range(60))
 def test_calls_and_requests_are_matched_as_one_after_the_other(seed: int) -> None:
     random = np.random.default_rng(seed)
-    calls, requests = _empty(CallTable, int(random.integers(0, 40))), _empty(RequestTable, int(random.integers(0, 40)))
+    calls, requests = empty(CallTable, int(random.integers(0, 40))), empty(RequestTable, int(random.integers(0, 40)))
     span = int(random.choice([50, 1000, 10**6]))
     for table in (calls, requests):
         table.thread = random.integers(1, 4, len(table), dtype=np.uint64)

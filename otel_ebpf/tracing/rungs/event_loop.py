@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from otel_ebpf.model import Link
 from otel_ebpf.tracing.async_ids import AsyncIds
 from otel_ebpf.tracing.bits import EPOLL
+from otel_ebpf.tracing.keys import among
 from otel_ebpf.tracing.loops import AGREES, NOBODY, Loops
 from otel_ebpf.tracing.openings import Openings
 from otel_ebpf.tracing.places import Places
@@ -157,14 +158,15 @@ class EventLoop(Rung):
         always, alone = loops.order.share(tgid), loops.alone.share(tgid)
         alone = np.where(loops.once.share(tgid) >= AGREES, alone, 0.0)
         none = migrates | (table.ids[at] != NOBODY)
-        order = np.where(none | np.isin(order, loops.rivals()), NOBODY, order)
-        kept, sure = always >= AGREES, (alone >= AGREES) & (order != NOBODY)
+        order = np.where(none | among(loops.rivals(), order), NOBODY, order)
+        kept = always >= AGREES
         said = np.where(kept, order, NOBODY)
-        if sure.any():
-            settled = ~self._openings.waiting_recently(tgid, table.first_byte[at] + _ANSWER_NS)
-            looked_back = sure & (table.answered_alone[at] | ((order == backward) & settled & loops.met_once(at)))
-            said = np.where(looked_back & ~kept, backward, said)
-            said = np.where(sure & table.alone[at], order, said)
+        sure = (~kept & (alone >= AGREES) & (order != NOBODY)).nonzero()[0]
+        if len(sure):
+            some, named, answered = at[sure], order[sure], backward[sure]
+            settled = ~self._openings.waiting_recently(tgid[sure], table.first_byte[some] + _ANSWER_NS)
+            looked_back = table.answered_alone[some] | ((named == answered) & settled & loops.met_once(some))
+            said[sure] = np.where(table.alone[some], named, np.where(looked_back, answered, NOBODY))
         return said, np.where(none, 0.0, np.maximum(always, alone))
 
     def _answers_come(self, at: Rows) -> NDArray[np.bool_]:
