@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.heap import distinct
-from otel_ebpf.tracing.keys import groups
+from otel_ebpf.tracing.keys import among, groups
 
 Ids = NDArray[np.uint64]
 Rows = NDArray[np.intp]
@@ -89,11 +89,12 @@ def places_in_queue(thread: Ids, came: Ids, went: Ids, rows: Rows) -> tuple[NDAr
     """
     if not len(rows):
         return np.zeros(0, np.bool_), np.zeros(0, np.uint64)
+    threads = thread[rows]
     origin, earlier = came[rows].min(), NEVER
-    near = (went >= origin).nonzero()[0]
     while origin < earlier:  # what came before those that still waited then
-        earlier, origin = origin, came[near].min()
         near = (went >= origin).nonzero()[0]
+        near = near[among(threads, thread[near])]
+        earlier, origin = origin, came[near].min()
     order, of_thread, begun, latest = _by_thread(thread[near], came[near], went[near], origin)
     place = np.empty(len(near), np.intp)
     place[order] = np.arange(len(near))

@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.model import Link
-from otel_ebpf.tracing.keys import groups
+from otel_ebpf.tracing.keys import among
 from otel_ebpf.tracing.lineage import GENERATIONS, Lineage
 from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, Rung, find
 
 _OWNERS = 1 << 15
 _SHARED = 1 << 12
 _TIME_BITS = np.uint64(44)
+_NEVER = np.uint64(2**64 - 1)
 _TIME_MASK = (np.uint64(1) << _TIME_BITS) - np.uint64(1)
 
 Times = NDArray[np.uint64]
@@ -61,6 +62,7 @@ class Unit(Rung):
     def __init__(self, lineage: Lineage) -> None:
         self._lineage = lineage
         self._owners = _none()
+        self._index = _indexed(self._owners)
         self._shared = np.zeros(0, np.uint64)
         self._found = np.zeros(0, np.uint64)
 
@@ -100,7 +102,7 @@ class Unit(Rung):
         So it is when a process's units get other numbers because its runtime has just been recognised.
         """
         owning = self._owners.unit[self._owners.span_id != 0]
-        rows = rows[np.isin(requests.reader_unit[rows], owning)]
+        rows = rows[among(owning, requests.reader_unit[rows])]
         start, none = requests.start[rows], np.zeros(len(rows), np.uint64)
         return _Owners(requests.reader_unit[rows], none, requests.conn[rows], start, start, none != 0)
 
@@ -114,6 +116,7 @@ class Unit(Rung):
             oldest = np.partition(columns["start"], len(order) - _OWNERS // 2)[len(order) - _OWNERS // 2]
             order = order[columns["start"][order] >= oldest]
         self._owners = _Owners(**{name: column[order] for name, column in columns.items()})
+        self._index = _indexed(self._owners)
 
     def _disowned(self, requests: Requests, rows: NDArray[np.intp]) -> _Owners:
         """For requests without an answer: all units that owned one before on the same connection."""
@@ -180,21 +183,28 @@ class Unit(Rung):
     ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
         """(k,) span id of the request that the unit owned at that moment, 0: none; (k,) do not look further."""
         owners = self._owners
-        units, which = groups(owners.unit)
-        origin = owners.start.min()
-        keys = (which.astype(np.uint64) << _TIME_BITS) | _clock(owners.start, origin)
+        units, keys, origin = self._index
         at = np.minimum(np.searchsorted(units, unit), len(units) - 1)
         is_owner = units[at] == unit
         wanted = (at.astype(np.uint64) << _TIME_BITS) | _clock(start, origin)
         place = np.searchsorted(keys, wanted, "right") - 1
         place = np.maximum(place, 0)
         fits = is_owner & (owners.unit[place] == unit) & (owners.start[place] <= start)
-        shared = np.isin(unit, self._shared)
+        shared = among(self._shared, unit)
         # While the request was handled: sure, if nobody else can have had the unit then. Else: when all has come.
         during = fits & (start <= owners.end[place]) & owners.proven[place]
         settled = fits & ~waiting
         span = np.where((during | settled) & ~shared, owners.span_id[place], np.uint64(0))
         return span, fits | shared
+
+
+def _indexed(owners: _Owners) -> tuple[Times, Times, np.uint64]:
+    """The units; (m,) unit and time of arrival as one ascending number; the time from which these count."""
+    first = np.ones(len(owners), np.bool_)
+    np.not_equal(owners.unit[1:], owners.unit[:-1], out=first[1:])
+    origin = owners.start.min(initial=_NEVER)
+    keys = ((np.cumsum(first) - 1).astype(np.uint64) << _TIME_BITS) | _clock(owners.start, origin)
+    return owners.unit[first], keys, origin
 
 
 def _clock(times: Times, origin: np.uint64) -> Times:
