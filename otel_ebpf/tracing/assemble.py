@@ -31,7 +31,7 @@ from otel_ebpf.tracing.counters import Counters
 from otel_ebpf.tracing.join import agree_with_released, join, local
 from otel_ebpf.tracing.keys import place
 from otel_ebpf.tracing.lineage import Lineage
-from otel_ebpf.tracing.memory import Memory
+from otel_ebpf.tracing.memory import Memory, Released
 from otel_ebpf.tracing.openings import Openings
 from otel_ebpf.tracing.outcome import (
     foreign_context,
@@ -45,11 +45,11 @@ from otel_ebpf.tracing.outcome import (
     set_root,
     settle_parents,
 )
-from otel_ebpf.tracing.parents import decide
+from otel_ebpf.tracing.parents import Verdict, decide
 from otel_ebpf.tracing.places import Places
 from otel_ebpf.tracing.pool import ARRIVED, ASKED, COVERED, DECIDED, FREE, NOWHERE, OPEN, SEEN, Pool, Rows
-from otel_ebpf.tracing.processes import CALLS, Processes
-from otel_ebpf.tracing.rungs import ladder
+from otel_ebpf.tracing.processes import CALLS, SERVES, Processes
+from otel_ebpf.tracing.rungs import Requests, ladder
 from otel_ebpf.tracing.rungs.base import NONE, find
 from otel_ebpf.tracing.segments import Segments
 from otel_ebpf.tracing.views import calls_of, learn, released_of, requests_of, with_wanted
@@ -245,6 +245,13 @@ class Assembler:
         learn(self.processes, pool, fresh[~server])
         fresh_requests = fresh[server & (pool.ordinal[fresh] == 0)]
         fresh_requests = fresh_requests[(self.processes.traits(spans.tgid[fresh_requests]) & CALLS) != 0]
+        # Of processes that receive nothing no rung knows anything.
+        asked = (self.processes.traits(spans.tgid[rows]) & SERVES) != 0
+        asked |= (spans.cause[rows] != 0) | (spans.unit_req[rows] != 0)
+        nobodys, rows = rows[~asked], rows[asked]
+        if len(nobodys):
+            none = requests_of(pool, nobodys[:0], fresh=False)
+            self._conclude(nobodys, none, Released.empty(), Verdict.none(len(nobodys)), time)
         if not len(rows) and not len(fresh_requests):
             return
         self._openings.settle(int(time))
@@ -253,7 +260,11 @@ class Assembler:
         wanted = [self._late(rows, waiting), *(rung.wants(calls, requests) for rung in self._rungs)]
         requests, gone = with_wanted(requests, np.concatenate(wanted), pool, self._memory)
         calls.named = find(requests.span_id, calls.cause)
-        verdict = decide(self._rungs, calls, requests)
+        self._conclude(rows, requests, gone, decide(self._rungs, calls, requests), time)
+
+    def _conclude(self, rows: Rows, requests: Requests, gone: Released, verdict: Verdict, time: np.uint64) -> None:
+        """Calls get what was decided of them; the last requests are those that are `gone`."""
+        pool, spans = self._pool, self._pool.spans
         past = pool.deadline[rows] <= time
         found = verdict.request != NONE
         finished = found | ~verdict.open | past

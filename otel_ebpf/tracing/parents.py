@@ -37,19 +37,23 @@ class Verdict:
     open: NDArray[np.bool_]
     conflict: NDArray[np.bool_]
 
+    @staticmethod
+    def none(n: int) -> Verdict:
+        """Nobody said anything."""
+        return Verdict(
+            request=np.full(n, NONE, np.intp),
+            likely=np.full(n, NONE, np.intp),
+            link=np.full(n, Link.NONE, np.uint8),
+            confidence=np.ones(n, np.float32),
+            candidates=np.ones(n, np.uint8),
+            open=np.zeros(n, np.bool_),
+            conflict=np.zeros(n, np.bool_),
+        )
+
 
 def decide(rungs: Sequence[Rung], calls: Calls, requests: Requests) -> Verdict:
     """Ask every rung, in the ladder's order, and weigh what they say."""
-    n = len(calls)
-    verdict = Verdict(
-        request=np.full(n, NONE, np.intp),
-        likely=np.full(n, NONE, np.intp),
-        link=np.full(n, Link.NONE, np.uint8),
-        confidence=np.ones(n, np.float32),
-        candidates=np.ones(n, np.uint8),
-        open=np.zeros(n, np.bool_),
-        conflict=np.zeros(n, np.bool_),
-    )
+    verdict = Verdict.none(len(calls))
     for rung in rungs:
         calls.found = np.where(verdict.conflict, CONFLICT, verdict.request)
         said = rung.propose(calls, requests)
