@@ -146,7 +146,7 @@ int BPF_PROG(before_send, struct sock *sk, struct msghdr *msg)
 		note_sent(connection_key(sk, connected_out(sk)), seq, &t);
 		return 0;
 	}
-	if (!c->client || c->ignored || c->tls || c->phase == REQUEST)
+	if (!c->client || c->ignored || c->tls || c->h2.on || c->phase == REQUEST)
 		return 0;
 	struct wire *w = bpf_sk_storage_get(&wires, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	/* Once for each request: this is called for each part of it that is queued. */

@@ -103,7 +103,11 @@ static __always_inline int leave(long returned, bool send, bool ex, bool storage
 	if (before != REQUEST)
 		follow_socket(&tls->c);
 	meet_unit(t, &tls->c, send, storage);
-	on_message(&tls->c, &tls->p, t, &m, storage);
+	if (storage || !frames_before(&tls->c, t, &m)) {
+		on_message(&tls->c, &tls->p, t, &m, storage);
+		if (!storage)
+			frames_after(&tls->c, t, &m);
+	}
 	if (!send)
 		begin_segment(t);
 	if (before == REQUEST && tls->c.phase == RESPONSE)
@@ -170,8 +174,10 @@ static __always_inline int release(u64 ssl, bool storage)
 	struct tls_socket *s = id ? bpf_map_lookup_elem(&tls_sockets, &id) : 0;
 	if (s)
 		__builtin_memset(&s->bound, 0, sizeof(s->bound));
-	if (id)
+	if (id) {
 		end_exchange(&tls->c, &tls->p, bpf_ktime_get_ns(), EXCHANGE_LAST, storage);
+		close_http2(&tls->c, EXCHANGE_LAST, bpf_ktime_get_ns());
+	}
 	bpf_map_delete_elem(&tls_conns, &key);
 	return 0;
 }

@@ -56,7 +56,7 @@ http {{
   client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
   uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
   server {{
-    listen 127.0.0.1:{port} backlog=4096{tls}; {listen_unix}
+    listen 127.0.0.1:{port} backlog=4096{tls}{http2}; {listen_unix}
     root {folder}/www;
     {locations}
   }}
@@ -72,6 +72,7 @@ def nginx(
     tls: bool = False,
     upstream: str | None = None,
     unix: bool = False,
+    http2: bool = False,
     locations: str = "",
     connections: int = 1024,
     port: int = 0,
@@ -79,7 +80,8 @@ def nginx(
     """nginx with static `files` below /.
 
     tls: HTTPS with a certificate made for localhost. upstream: everything is passed to it ("http://127.0.0.1:80",
-    "http://unix:/run/x.sock:"). unix: it listens on a unix socket too. locations: more of the server block.
+    "http://unix:/run/x.sock:"). unix: it listens on a unix socket too. http2: beside HTTP/1 with TLS, alone without.
+    locations: more of the server block.
     connections: it can hold; with more than 15/16 of them in use nginx closes idle ones. port: 0 is any that is free.
     """
     with scratch() as folder:
@@ -105,6 +107,7 @@ def nginx(
                 connections=connections,
                 descriptors=connections + 200,
                 tls=" ssl" if tls else "",
+                http2=" http2" if http2 else "",
                 listen_unix=f"listen unix:{path};" if unix else "",
                 locations=locations,
             )

@@ -16,6 +16,7 @@
 #pragma once
 
 #include "emit.h"
+#include "http2.h"
 #include "peer.h"
 #include "unit.h"
 #include "user.h"
@@ -35,6 +36,12 @@ static __always_inline bool is_interim(const u8 *b) /* RFC 9110 §15.2: 100, 102
 {
 	return b[0] == 'H' && b[1] == 'T' && b[2] == 'T' && b[3] == 'P' && b[8] == ' ' && b[9] == '1' && b[10] == '0' &&
 	       b[11] != '1';
+}
+
+static __always_inline bool is_switch(const u8 *b) /* RFC 9110 §15.2.2 */
+{
+	return b[0] == 'H' && b[1] == 'T' && b[2] == 'T' && b[3] == 'P' && b[8] == ' ' && b[9] == '1' && b[10] == '0' &&
+	       b[11] == '1';
 }
 
 enum { CONTINUE = 25 }; /* bytes of "HTTP/1.1 100 Continue\r\n\r\n", which all servers send as it is */
@@ -67,15 +74,6 @@ static __always_inline bool begins_request(const u8 *b, u32 len)
 			return false;
 	}
 	return false;
-}
-
-/* The request in progress is open no more, if this is the thread that has it open. */
-static __always_inline void settle_request(struct conn *c, struct thread *t)
-{
-	if (!c->open || c->x.tid_req != (u32)bpf_get_current_pid_tgid())
-		return;
-	c->open = 0;
-	close_request(t, c->x.span_id);
 }
 
 static __always_inline void encrypted(struct conn *c, struct thread *t)
@@ -297,12 +295,93 @@ static __always_inline void on_unsolicited(struct conn *c, struct thread *t, con
 	announce(c, m->now);
 }
 
-/* One message on one end of a connection. p: NULL when the peer's record carries the payload. */
-static __always_inline void on_message_here(struct conn *c, struct payload *p, struct thread *t, struct message *m,
-					    bool modern)
+/* Is this where the connection begins to speak HTTP/2? The message in hand is then the first that is walked. */
+static __always_inline bool begins_http2(struct conn *c, const struct payload *p, struct thread *t,
+					 const struct message *m)
 {
-	if (t)
-		t->events++;
+	const struct exchange *x = &c->x;
+	u32 before = x->req_bytes - m->len;
+
+	if (c->phase == REQUEST) {
+		if (x->req_cap < PREFACE || before >= PREFACE || !is_preface(p->request))
+			return false;
+		start_http2(c, t);
+		follow_from_here(&c->h2.requests, PREFACE - before);
+		if (c->n == 1) /* else after an upgrade: the server may have begun before */
+			follow_from_here(&c->h2.responses, 0);
+		return true;
+	}
+	/* A server need not wait for the preface. */
+	if (x->rsp_bytes != m->len || x->rsp_cap < FRAME_HEADER || x->req_bytes >= PREFACE ||
+	    !is_settings(p->response) || !begins_preface(p->request, x->req_bytes))
+		return false;
+	u32 left = PREFACE - x->req_bytes;
+	start_http2(c, t);
+	follow_from_here(&c->h2.requests, left);
+	follow_from_here(&c->h2.responses, 0);
+	return true;
+}
+
+/* Where the head of "101 Switching Protocols" ends, and whether it is HTTP/2 to which is switched. */
+struct upgrade {
+	const struct payload *p;
+	u32 end;
+	u32 to_http2;
+};
+
+static long look_for_upgrade(u32 i, void *context)
+{
+	struct upgrade *u = context;
+	const u8 *b = u->p->response + (i & (RESPONSE_LARGE - 1));
+
+	if (b[0] == 'h' && b[1] == '2' && b[2] == 'c')
+		u->to_http2 = 1;
+	if (b[0] != '\r' || b[1] != '\n' || b[2] != '\r' || b[3] != '\n')
+		return 0;
+	u->end = i + 4;
+	return 1;
+}
+
+/* RFC 7540 §3.2: the exchange ends with this head, behind which the server's frames begin, and the client's next words are
+ * the preface. Without bpf_loop it is seen then. */
+static __always_inline bool upgrades_to_http2(struct conn *c, struct payload *p, struct thread *t,
+					      const struct message *m, bool modern)
+{
+	struct exchange *x = &c->x;
+	struct upgrade u = { .p = p };
+
+	if (!modern || x->rsp_bytes != m->len || !is_switch(p->response))
+		return false;
+	bpf_loop(x->rsp_cap < RESPONSE_LARGE ? x->rsp_cap : RESPONSE_LARGE, look_for_upgrade, &u, 0);
+	if (!u.to_http2 || !u.end || u.end > x->rsp_cap)
+		return false;
+	x->rsp_bytes = x->rsp_cap = u.end;
+	end_exchange(c, p, m->now, 0, modern);
+	start_http2(c, t);
+	follow_from_here(&c->h2.requests, PREFACE);
+	follow_from_here(&c->h2.responses, u.end);
+	return true;
+}
+
+/* The same of a server's first words. */
+static __always_inline bool greets_in_http2(struct conn *c, struct thread *t, const struct message *m)
+{
+	u8 first[FRAME_HEADER];
+
+	if (c->n || m->send == (c->client != 0) || c->k.flags & CONNECTION_MIDSTREAM || !read_first(first, m) ||
+	    !is_settings(first))
+		return false;
+	start_http2(c, t);
+	follow_from_here(&c->h2.requests, PREFACE);
+	follow_from_here(&c->h2.responses, 0);
+	return true;
+}
+
+/* One message on one end of a connection. p: NULL when the peer's record carries the payload. Returns whether its frames are
+ * to be walked. */
+static __always_inline bool pair_message(struct conn *c, struct payload *p, struct thread *t, struct message *m,
+					 bool modern)
+{
 	if (m->send == (c->client != 0)) {
 		if (c->phase != REQUEST) {
 			if (c->phase == IDLE || !is_late_body(c, m)) {
@@ -315,40 +394,69 @@ static __always_inline void on_message_here(struct conn *c, struct payload *p, s
 			} else {
 				c->x.req_bytes += m->len;
 				c->x.t_req_end = m->now;
-				return;
+				return false;
 			}
 		}
 		extend_request(c, p, t, m, modern);
 		if (t && !m->send)
 			t->received = c->x.span_id;
 		if (!c->head && p) {
-			if (is_tls(p->request))
-				return encrypted(c, t);
+			if (is_tls(p->request)) {
+				encrypted(c, t);
+				return false;
+			}
+			if (begins_http2(c, p, t, m))
+				return true;
 			c->body = has_body(p->request);
 			if (c->body && !c->client && c->k.peer)
 				note(c, NOTE_BODY);
 		}
-		return;
+		return false;
 	}
-	if (c->phase == IDLE)
-		return on_unsolicited(c, t, m);
+	if (c->phase == IDLE) {
+		if (greets_in_http2(c, t, m))
+			return true;
+		on_unsolicited(c, t, m);
+		return false;
+	}
 	if (c->phase == REQUEST) {
 		if (c->head && !skip_noted(c, m))
-			return;
+			return false;
 		begin_response(c, p, t, m);
 	}
 	extend_response(c, p, t, m, modern);
 	if (t && !m->send)
 		t->received = c->x.span_id;
 	if (c->head || !p)
-		return;
-	if (is_tls(p->response))
-		return encrypted(c, t);
+		return false;
+	if (is_tls(p->response)) {
+		encrypted(c, t);
+		return false;
+	}
+	if (begins_http2(c, p, t, m) || upgrades_to_http2(c, p, t, m, modern))
+		return true;
 	if (c->x.rsp_bytes == m->len && is_interim(p->response)) {
 		pass_interim(c, p, m);
 		if (!c->client && c->k.peer)
 			note(c, (c->body ? NOTE_BODY : 0) | c->interim);
 	}
+	return false;
+}
+
+static __always_inline void on_message_here(struct conn *c, struct payload *p, struct thread *t, struct message *m,
+					    bool modern)
+{
+	if (t)
+		t->events++;
+	if (!modern) { /* frames are walked where the stack is not that deep: see frames_before */
+		if (!c->h2.on)
+			pair_message(c, p, t, m, false);
+		return;
+	}
+	if ((c->h2.on || may_be_http2(c, t)) && walk_message_global(c, t, m))
+		return;
+	if (pair_message(c, p, t, m, true))
+		walk_message_global(c, t, m);
 }
 
 #define SLOW_NS 3000000000ull
@@ -397,4 +505,20 @@ static __always_inline void on_message(struct conn *c, struct payload *p, struct
 		on_message_global(c, p, t, m);
 	else
 		on_message_here(c, p, t, m, false);
+}
+
+/* Around all that leads to on_message, without sock_*_length: returns whether the message was one of frames, and the first
+ * of its connection that was seen to be. */
+static __always_inline bool frames_before(struct conn *c, struct thread *t, struct message *m)
+{
+	if (c->h2.on || !may_be_http2(c, t) || !walk_message_apart(c, t, m))
+		return false;
+	t->events++;
+	return true;
+}
+
+static __always_inline void frames_after(struct conn *c, struct thread *t, struct message *m)
+{
+	if (c->h2.on && !c->ignored)
+		walk_message_apart(c, t, m);
 }

@@ -1,8 +1,7 @@
 /* What the kernel side remembers, and for how long: one map per purpose. */
 #pragma once
 
-#include "kernel.h"
-#include "records.h"
+#include "http2_state.h"
 
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
@@ -49,6 +48,7 @@ struct conn {
 	u8 paired;  /* unix: neither end has an address (socketpair) */
 	u8 open;    /* the thread x.tid_req has the request in progress among its open ones */
 	u8 exports; /* leads to a receiver of telemetry: see exports.h */
+	struct http2 h2;
 };
 
 enum { SLACK = RESPONSE_LARGE / 2 };
@@ -101,6 +101,8 @@ enum { OPEN_REQUESTS = 4 };
 struct thread {
 	u64 open[OPEN_REQUESTS]; /* span ids, 0 = free */
 	u32 more;                /* open ones that it has no room for */
+	u32 streams;             /* which of `open` are streams of HTTP/2: bit i for open[i] */
+	u64 crowded;             /* when it had no room for a stream last, 0: not lately */
 	u64 answering;           /* span id of the request that it answered last, until it receives another */
 	u64 vector;              /* address of the mmsghdr array of the current sendmmsg/recvmmsg */
 	u64 ssl;                 /* SSL* of the TLS library's call in progress, 0 outside */
@@ -122,6 +124,7 @@ struct thread {
 	u32 runtime; /* enum runtime_kind */
 	struct cursor cursor;
 	struct exporting exporting;
+	struct feeding feeding;
 	struct message message; /* the one in hand, where the stack is too short for it */
 };
 
@@ -136,6 +139,13 @@ struct thread {
 	struct {                                                                                                       \
 		__uint(type, BPF_MAP_TYPE_HASH);                                                                       \
 		__uint(map_flags, BPF_F_NO_PREALLOC);                                                                  \
+		__uint(max_entries, ENTRIES);                                                                          \
+		__type(key, KEY);                                                                                      \
+		__type(value, VALUE);                                                                                  \
+	} NAME SEC(".maps")
+#define RECENT(NAME, KEY, VALUE, ENTRIES)                                                                              \
+	struct {                                                                                                       \
+		__uint(type, BPF_MAP_TYPE_LRU_HASH);                                                                   \
 		__uint(max_entries, ENTRIES);                                                                          \
 		__type(key, KEY);                                                                                      \
 		__type(value, VALUE);                                                                                  \
@@ -300,13 +310,76 @@ static __always_inline void close_request(struct thread *t, u64 span)
 		t->more--;
 }
 
+/* The request in progress is open no more, if this is the thread that has it open. */
+static __always_inline void settle_request(struct conn *c, struct thread *t)
+{
+	if (!c->open || c->x.tid_req != (u32)bpf_get_current_pid_tgid())
+		return;
+	c->open = 0;
+	close_request(t, c->x.span_id);
+}
+
+/* Open requests that are streams of HTTP/2, of which there may be many, and which are answered by whatever thread: one that this
+ * thread has not open is noted as answered, for the thread that has. Those for which there is no room make it crowded for a
+ * while: what it does then may be for any of them. */
+RECENT(answered_streams, u64, u32, 16384);
+
+static __always_inline void open_stream(struct thread *t, u64 span)
+{
+	t->answering = 0;
+	for (int i = 0; i < OPEN_REQUESTS; i++) {
+		if (!t->open[i]) {
+			t->open[i] = span;
+			t->streams |= 1 << i;
+			return;
+		}
+	}
+	t->crowded = bpf_ktime_get_ns();
+}
+
+static __always_inline void settle_stream(struct thread *t, u64 span)
+{
+	u32 one = 1;
+
+	if (t->answering == span)
+		return;
+	for (int i = 0; i < OPEN_REQUESTS; i++) {
+		if (t->open[i] == span) {
+			t->open[i] = 0;
+			t->streams &= ~(1 << i);
+			t->answering = span;
+			return;
+		}
+	}
+	bpf_map_update_elem(&answered_streams, &span, &one, BPF_ANY);
+}
+
+#define CROWDED_NS 60000000000ull
+/* Streams that other threads have answered are open no more. */
+static __noinline int forget_answered(struct thread *t)
+{
+	if (t->crowded && bpf_ktime_get_ns() - t->crowded > CROWDED_NS)
+		t->crowded = 0;
+	for (int i = 0; i < OPEN_REQUESTS; i++) {
+		u64 span = t->open[i];
+		if (!(t->streams & 1 << i) || !bpf_map_lookup_elem(&answered_streams, &span))
+			continue;
+		bpf_map_delete_elem(&answered_streams, &span);
+		t->open[i] = 0;
+		t->streams &= ~(1 << i);
+	}
+	return 0;
+}
+
 /* The one request that this thread has open, or is answering. Adds to *flags EXCHANGE_MANY when there are several (then
  * it is 0), EXCHANGE_ANSWERING when the response has begun: the response may be over by now, which its own record says. */
-static __always_inline u64 only_request(const struct thread *t, u32 *flags)
+static __always_inline u64 only_request(struct thread *t, u32 *flags)
 {
 	u64 only = 0;
 
-	if (t->more) {
+	if (t->streams || t->crowded)
+		forget_answered(t);
+	if (t->more || t->crowded) {
 		*flags |= EXCHANGE_MANY;
 		return 0;
 	}

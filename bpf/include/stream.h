@@ -6,6 +6,29 @@
 #include "sight.h"
 #include "tls_socket.h"
 
+enum { HTTP2_TRIES = 16 };
+/* A message of a connection that speaks HTTP/2: both its ends are told of, and neither leaves payload to the other. */
+static __always_inline void on_http2(struct conn *c, struct sock *sk, struct thread *t, struct message *m, bool storage)
+{
+	u32 n = c->h2.n;
+
+	if (!c->k.peer && c->h2.tries < HTTP2_TRIES && m->send == (c->client != 0)) {
+		c->h2.tries++;
+		if (c->k.protocol != IPPROTO_TCP)
+			meet_unix_peer(c, sk, storage);
+		else if (c->client)
+			find_server(c, m->seq);
+		else
+			find_client(c, m->seq);
+		c->head = 0;
+	}
+	if (c->ignored)
+		return;
+	if (c->client && !m->send && (!(n & (n - 1)) || !(n & 63)))
+		c->epoll = in_epoll(sk);
+	on_message(c, 0, t, m, storage);
+}
+
 enum { AT_ONCE = 8, AGAIN_NS = 10000000 };
 static __always_inline void on_stream(struct conn *c, struct sock *sk, struct thread *t, struct message *m,
 				      bool storage)
@@ -13,6 +36,8 @@ static __always_inline void on_stream(struct conn *c, struct sock *sk, struct th
 	bool tcp = c->k.protocol == IPPROTO_TCP;
 	struct payload *p = 0;
 
+	if (c->h2.on)
+		return on_http2(c, sk, t, m, storage);
 	if (!tcp) {
 		if (!c->k.peer && c->n <= TRIES)
 			meet_unix_peer(c, sk, storage);
@@ -48,6 +73,10 @@ static __always_inline void on_stream(struct conn *c, struct sock *sk, struct th
 	if (c->client && !m->send && c->phase == REQUEST && (!(c->x.n & (c->x.n - 1)) || !(c->x.n & 63)))
 		c->epoll = in_epoll(sk);
 	on_message(c, p, t, m, storage);
+	if (c->h2.on) {
+		drop_payload(sk, storage);
+		return;
+	}
 	if (tcp) {
 		if (!c->client && c->k.peer && c->x.n < TRIES) {
 			if (!m->send && c->x.req_cap)
@@ -170,10 +199,12 @@ static __always_inline int on_socket(struct sock *sk, struct message *m, bool st
 	if (!c->tls) {
 		if (t)
 			meet_unit(t, c, send, storage);
-		if (storage)
+		if (storage) {
 			on_stream(c, sk, t, m, true);
-		else
+		} else if (!frames_before(c, t, m)) {
 			on_stream_apart(c, sk, t, m);
+			frames_after(c, t, m);
+		}
 		if (t && !send)
 			begin_segment(t);
 		if (!c->tls)
@@ -196,6 +227,7 @@ static __always_inline void end_unix(struct sock *sk, bool storage)
 	if (!c || c->k.family != AF_UNIX || c->ignored || BPF_CORE_READ(sk, sk_shutdown) != SHUTDOWN_BOTH)
 		return;
 	end_exchange(c, find_payload(sk, storage, false), bpf_ktime_get_ns(), EXCHANGE_LAST, storage);
+	close_http2(c, EXCHANGE_LAST, bpf_ktime_get_ns());
 	struct thread *t = known_thread(storage);
 	if (t)
 		settle_request(c, t);

@@ -16,7 +16,8 @@ static __noinline int list_tls_socket(struct conn *c)
 	if (bpf_map_update_elem(&tls_sockets, &id, &s, BPF_ANY))
 		lose(LOSS_TLS_STATE_FULL);
 	if (!bpf_map_lookup_elem(&tls_met, &tgid))
-		bpf_map_update_elem(&tls_met, &tgid, &one, BPF_ANY); /* when it is full there will be other connections */
+		bpf_map_update_elem(&tls_met, &tgid, &one,
+				    BPF_ANY); /* when it is full there will be other connections */
 	return 0;
 }
 
@@ -76,5 +77,6 @@ static __always_inline void close_tls_socket(struct conn *c, u32 flags, u64 now,
 	if (!tls || tls->c.k.id != id)
 		return;
 	end_exchange(&tls->c, &tls->p, now, flags, modern);
+	close_http2(&tls->c, flags, now);
 	bpf_map_delete_elem(&tls_conns, &key);
 }

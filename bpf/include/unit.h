@@ -183,13 +183,13 @@ static __always_inline u64 look_up_unit(struct thread *t, u64 conn, bool send, b
 }
 
 /* Which unit moves the message in hand: looked up before anything is done with it, as the stack is too short for that
- * where it is needed; only for the first bytes of a request or response. */
+ * where it is needed; only for the first bytes of a request or response, and for frames. */
 static __always_inline void meet_unit(struct thread *t, const struct conn *c, bool send, bool modern)
 {
 	bool of_request = send == (c->client != 0);
 
 	t->unit = 0;
-	if (of_request ? c->phase != REQUEST : c->phase == REQUEST)
+	if (c->h2.on || (of_request ? c->phase != REQUEST : c->phase == REQUEST))
 		t->unit = look_up_unit(t, c->k.id, send, c->client, modern);
 }
 

@@ -75,14 +75,6 @@ struct wire {
 };
 STORAGE(wires, BPF_MAP_TYPE_SK_STORAGE, struct wire);
 
-#define RECENT(NAME, KEY, VALUE, ENTRIES)                                                                              \
-	struct {                                                                                                       \
-		__uint(type, BPF_MAP_TYPE_LRU_HASH);                                                                   \
-		__uint(max_entries, ENTRIES);                                                                          \
-		__type(key, KEY);                                                                                      \
-		__type(value, VALUE);                                                                                  \
-	} NAME SEC(".maps")
-
 struct trace {
 	u64 id[2];
 };

@@ -21,7 +21,7 @@ from otel_ebpf.errors import KernelError, UnsupportedError
 from otel_ebpf.kernel.features import has_sock_length
 from otel_ebpf.kernel.objects import Iterator, Object
 from otel_ebpf.kernel.ring import Ring
-from otel_ebpf.model import Exchanges, Flag
+from otel_ebpf.model import Exchanges, Flag, Frames
 from otel_ebpf.runtimes import recognisers
 from otel_ebpf.runtimes.watch import Runtimes
 
@@ -73,6 +73,7 @@ class Drain:
     open_since: processes that had an open request at `swept`, (n,) ids and (n,) records of `struct open_since`.
     swept_until: when that had been seen; on a busy host the sweep takes its time. 0: at `swept`.
     swept: CLOCK_MONOTONIC ns; every exchange whose connection had been idle for IDLE_NS by then has been handed over.
+    frames: of HTTP/2, by size class; the frames of a connection lie in all of them and are in the order of their `n`.
     """
 
     exchanges: list[Exchanges]
@@ -86,12 +87,14 @@ class Drain:
     open_since: tuple[NDArray[np.uint32], NDArray[np.void] | None] = (_NO_PIDS, None)
     swept_until: int = 0
     contexts: NDArray[np.void] | None = None
+    frames: list[Frames] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         """Whether there was anything."""
         named = self.server_names is not None and len(self.server_names)
         exported = self.exports is not None and len(self.exports)
-        return bool(len(self.connections) or len(self.processes) or named or exported or any(map(len, self.exchanges)))
+        moved = any(map(len, self.exchanges)) or any(map(len, self.frames))
+        return bool(len(self.connections) or len(self.processes) or named or exported or moved)
 
 
 class LiveSource:
@@ -119,6 +122,8 @@ class LiveSource:
         """program → why it could not be attached"""
         self.received = dict.fromkeys(_SIZES, 0)
         """exchanges taken out of the rings, by size class"""
+        self.frames = dict.fromkeys(_SIZES, 0)
+        """frames of HTTP/2, likewise"""
         self._loss_names = _labels(self.object.btf.enum("loss"), "LOSS_")
         kinds = self.object.btf.enum("process_event_kind")
         self._exec, self._listens = kinds["PROCESS_EXEC"], kinds["PROCESS_LISTENS"]
@@ -179,6 +184,10 @@ class LiveSource:
             size: Ring(maps[f"exchanges_{size}"].fd, maps[f"exchanges_{size}"].max_entries, btf.dtype(f"record_{size}"))
             for size in _SIZES
         }
+        self._frames = {
+            size: Ring(maps[f"frames_{size}"].fd, maps[f"frames_{size}"].max_entries, btf.dtype(f"frame_{size}"))
+            for size in _SIZES
+        }
         self._connections = Ring(maps["connections"].fd, maps["connections"].max_entries, btf.dtype("connection"))
         self._processes = Ring(maps["processes"].fd, maps["processes"].max_entries, btf.dtype("process_event"))
         names = maps["server_names"]
@@ -228,6 +237,12 @@ class LiveSource:
             if len(records):
                 self.received[size] += len(records)
                 batches.append(_exchanges(records, size))
+        frames = []
+        for size, ring in self._frames.items():
+            records = ring.read()
+            if len(records):
+                self.frames[size] += len(records)
+                frames.append(_frames(records, size))
         unanswered = self._expired_queries(now)
         if unanswered is not None:
             batches.append(unanswered)
@@ -247,6 +262,7 @@ class LiveSource:
             self._open_since,
             self._swept_until,
             self.propagation.read() if self.propagation else None,
+            frames,
         )
 
     def statistics(self) -> dict[str, int]:
@@ -261,13 +277,14 @@ class LiveSource:
 
     def rings(self) -> list[int]:
         """Descriptors that tell when a ring fills (edge-triggered): see `wakeup` in bpf/include/emit.h."""
-        names = (*(f"exchanges_{size}" for size in _SIZES), *_TELLING)
+        names = (*(f"{kind}_{size}" for kind in ("exchanges", "frames") for size in _SIZES), *_TELLING)
         rings = [self.object.maps[name].fd for name in names]
         return [*rings, self.propagation.ring] if self.propagation else rings
 
     def fills(self) -> dict[str, float]:
         """Part of each ring that is in use."""
         rings = {f"exchanges_{size}": ring for size, ring in self._rings.items()}
+        rings |= {f"frames_{size}": ring for size, ring in self._frames.items()}
         rings |= {
             "connections": self._connections,
             "processes": self._processes,
@@ -373,3 +390,10 @@ def _exchanges(records: NDArray[np.void], size: str) -> Exchanges:
         _zero_tail(request, head["req_cap"])
         _zero_tail(response, head["rsp_cap"])
     return Exchanges(head, request, response)
+
+
+def _frames(records: NDArray[np.void], size: str) -> Frames:
+    head = np.ascontiguousarray(records["frame"])
+    if size == "head":
+        return Frames(head, np.zeros((len(head), 0), np.uint8))
+    return Frames(head, _zero_tail(np.ascontiguousarray(records["block"]), head["cap"]))

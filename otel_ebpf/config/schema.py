@@ -292,6 +292,9 @@ class Rings:
     head: int = key(_RING, 1 << 20, "exchanges without payload")
     small: int = key(_RING, 4 << 20, "exchanges with short payload")
     large: int = key(_RING, 4 << 20, "exchanges with long payload")
+    frames_head: int = key(_RING, 1 << 20, "frames of HTTP/2 other than headers")
+    frames_small: int = key(_RING, 2 << 20, "frames of HTTP/2 with few headers, or headers that were sent before")
+    frames_large: int = key(_RING, 1 << 20, "frames of HTTP/2 with many headers")
     connections: int = key(_RING, 512 << 10, "announcements of connections")
     processes: int = key(_RING, 256 << 10, "starts and ends of processes")
 

@@ -13,6 +13,8 @@ _WORDS = {
     "no_payload_state": _UNTOLD,
     "payload_fault": _UNTOLD,
     "peer_table_full": "some peers stand in the picture by their address instead of their name",
+    "ring_full_frame": "HTTP/2 requests are missing or incomplete while the host was busy: give the agent more CPU",
+    "frame_sync": "requests on some HTTP/2 connections are missing, since their bytes could not be followed",
     "tls_unbound": "encrypted requests whose connection is not known are missing",
     "tls_state_full": "encrypted requests on too many connections at once are missing",
     "no_thread_state": "requests may stand in traces of their own instead of those of their callers",
