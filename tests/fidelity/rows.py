@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.fidelity import (
     rows_chains,
     rows_go,
+    rows_http2,
     rows_jvm,
     rows_native,
     rows_node,
@@ -18,6 +19,7 @@ ROWS: tuple[Row, ...] = (
     *rows_python.ROWS,
     *rows_script.ROWS,
     *rows_go.ROWS,
+    *rows_http2.ROWS,
     *rows_node.ROWS,
     *rows_jvm.ROWS,
     *rows_native.ROWS,
