@@ -31,6 +31,7 @@ ROWS = (
         ),
         modes=BOTH,
         target=CERTAIN,
+        rate=25,  # each token is a method, of which a thousand are told apart
         build=toolchains.go("goh2"),
     ),
 )
