@@ -7,6 +7,7 @@ order; only what was inferred is added, and a span that got a parent has that pa
 from __future__ import annotations
 
 import argparse
+import gc
 import gzip
 import json
 import sys
@@ -23,6 +24,14 @@ from otel_ebpf.infer.spans import Problems, read
 
 def main(options: argparse.Namespace) -> int:
     """0 if the input was read to its end, whatever was found."""
+    gc.disable()  # documents are trees: the collector would look at each of their objects again and again, for nothing
+    try:
+        return _main(options)
+    finally:
+        gc.enable()
+
+
+def _main(options: argparse.Namespace) -> int:
     began = time.monotonic()
     linker, problems = Linker(), Problems()
     name = "stdin" if options.file == "-" else options.file

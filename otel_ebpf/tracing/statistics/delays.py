@@ -71,13 +71,14 @@ class Delays:
     def cost(self, steps: Steps) -> Floats:
         """(l,) of each step, in nats."""
         step = steps.before * self.afters + steps.after
-        at = bin_of(steps.gap)
+        row, length = self._row[step], _length(steps.gap)
+        at = _bin(length)
         cost: Floats = -self._follows[steps.kind, steps.before, steps.after]
         active = (steps.after != self.comes).nonzero()[0]
-        cost[active] += np.log(steps.gap[active] + _OFFSET) - self._density[self._row[step[active]], at[active]]
+        cost[active] += length[active] - self._density[row[active], at[active]]
         if not self._dependent:
             return cost
-        rank = self._rank[self._row[step], at]
+        rank = self._rank[row, at]
         for table, rows, a, b in self._pairs(steps, rank):
             cost[rows] -= table[step[rows], a[rows], b[rows]]
         return cost
@@ -135,7 +136,17 @@ class Delays:
 
 def bin_of(gap: Ints) -> Ints:
     """(l,) place of each gap on the logarithmic scale."""
-    at: Ints = ((np.log(np.maximum(gap, 0) + _OFFSET) - _LOWEST) * (1 / _WIDTH)).astype(np.int64)
+    return _bin(_length(gap))
+
+
+def _length(gap: Ints) -> Floats:
+    """(l,) of each gap on the logarithmic scale."""
+    length: Floats = np.log(np.maximum(gap, 0) + _OFFSET)
+    return length
+
+
+def _bin(length: Floats) -> Ints:
+    at: Ints = ((length - _LOWEST) * (1 / _WIDTH)).astype(np.int64)
     return np.minimum(at, _BINS - 1)
 
 

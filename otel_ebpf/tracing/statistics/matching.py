@@ -26,7 +26,10 @@ def match(run: Ints, request: Ints, cost: Floats, alone: Floats, requests: int) 
     rows = np.concatenate([run[worth], runs])
     columns = np.concatenate([request[worth], requests + runs])
     costs = np.concatenate([cost[worth], alone])
-    table = csr_array((costs - costs.min() + 1, (rows, columns)), shape=(len(alone), requests + len(alone)))
+    order = np.lexsort((columns, rows))
+    begins = np.searchsorted(rows[order], np.arange(len(alone) + 1))
+    shape = (len(alone), requests + len(alone))
+    table = csr_array(((costs - costs.min() + 1)[order], columns[order], begins), shape=shape)
     taken, by = min_weight_full_bipartite_matching(table)
     placed = by < requests
     result[taken[placed]] = by[placed]
