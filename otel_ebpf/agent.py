@@ -86,6 +86,7 @@ class Agent:
             self.sinks,
             self.source.follow_exports,
             self._proven,
+            self.source.object.btf.dtype("exchange"),
         )
         self._metrics_due = time.monotonic() + config.metrics.interval
         self._given_back = time.monotonic()
@@ -115,7 +116,7 @@ class Agent:
         """Everything that is due now."""
         now = time.monotonic_ns()
         drain = self.source.read(now)
-        self._pace(sum(map(len, drain.exchanges)), now)
+        self._pace(sum(map(len, (*drain.exchanges, *drain.frames))), now)
         self.pipeline.process(drain, now)
         self.health.turned()
         if time.monotonic() >= self._metrics_due:

@@ -30,7 +30,7 @@ from otel_ebpf.foreign.listening import Listening, protocol_codes
 from otel_ebpf.metrics.durations import DurationMetrics
 from otel_ebpf.metrics.graph import ServiceGraph
 from otel_ebpf.metrics.points import Temporality
-from otel_ebpf.model import Flag, Intern, Resource, Spans
+from otel_ebpf.model import Exchanges, Flag, Intern, Resource, Spans
 from otel_ebpf.otlp.encoder import SpanEncoder
 from otel_ebpf.otlp.framing import Message
 from otel_ebpf.otlp.logs import LogEncoder
@@ -39,6 +39,7 @@ from otel_ebpf.protocols.base import Fields, Options
 from otel_ebpf.protocols.completion import Completion
 from otel_ebpf.protocols.dns import Dns
 from otel_ebpf.protocols.engine import Engine
+from otel_ebpf.protocols.http2.streams import Streams
 from otel_ebpf.resource.aliases import Aliases
 from otel_ebpf.resource.describe import Describer
 from otel_ebpf.resource.filters import Filter
@@ -93,7 +94,8 @@ class Pipeline:
 
     submit: takes (signal, message), must not block. connection: dtype of `struct connection`. follow: told of ports
     at which there are receivers of telemetry. proven: told of processes whose calls the kernel side may tell to other
-    hosts (True), or may no more.
+    hosts (True), or may no more. exchange: dtype of `struct exchange`, which streams of HTTP/2 become; None: there will
+    be none.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Pipeline:
         sinks: Sequence[Sink] = (),
         follow: Callable[[Iterable[int]], object] | None = None,
         proven: Callable[[Iterable[int], bool], object] | None = None,
+        exchange: np.dtype[np.void] | None = None,
     ) -> None:
         self.config = config
         self.clock = UnixClock()
@@ -127,6 +130,7 @@ class Pipeline:
         listeners = {Dns.name: self.peers.hear} if config.peers.dns else {}
         self.engine = Engine(self.connections, self.shapes, options, listeners=listeners)
         self.completion = Completion(self.engine)
+        self.streams = Streams(exchange or np.dtype([]), int(config.kernel.request_timeout * 1e9))
         self.resources = Resources(
             self.resource_table,
             Describer(
@@ -187,6 +191,7 @@ class Pipeline:
         self._submit = submit
         self._sinks = sinks
         self._forgotten = 0
+        self._swept = 0
         self._renamed = -RENAMED_NS
 
     def process(self, drain: Drain, now: int) -> None:
@@ -196,7 +201,7 @@ class Pipeline:
             self._forgotten = now
             self.connections.forget(now)
             self.server_names.forget(now)
-        if not drain and not self.assembler.counters.held:
+        if not drain and not self.assembler.counters.held and not self.streams.pending:
             self.completing.turn(now)
             self.graph.expire(now)
             self._show(Spans.empty(), self.clock.offset())
@@ -225,20 +230,12 @@ class Pipeline:
         self.completing.turn(now)
         self.listening.look(drain.exchanges, self.connections, now)
         self.stages.end("foreign")
-        spans = self.engine.parse_batches(drain.exchanges, now)
-        waits = self.completion.waits(drain.exchanges, spans)
-        self.counts["exchanges"] += sum(map(len, drain.exchanges))
-        self.stages.end("parse")
-        if len(spans):
-            kept = self._identify(spans, self.engine.rows)
-            if not kept.all():
-                self.counts["excluded"] += int(len(kept) - np.count_nonzero(kept))
-                spans, waits = spans.take(kept), waits[kept]
-        self.stages.end("resource")
+        spans, waits = self._read([*drain.exchanges, *self.streams.read(drain.frames, now)], now)
         if drain.contexts is not None:
             self.arrived.hear(drain.contexts)
             self.arrived.apply(spans)
-        self.assembler.hear(drain.lineages, drain.open_since, drain.swept, drain.segments, drain.swept_until)
+        open_since = self.streams.open_since(drain.open_since, drain.swept)
+        self.assembler.hear(drain.lineages, open_since, drain.swept, drain.segments, drain.swept_until)
         decided = self.assembler.feed(spans, drain.swept, waits)
         if now - self._renamed < RENAMED_NS and len(decided):
             decided.resource = self.resources.ids(decided.tgid, decided.start)
@@ -246,6 +243,7 @@ class Pipeline:
             risen, fallen = self.evidence.judge(decided, self.assembler.covered, now)
             self._proven(fallen, False)
             self._proven(risen, True)
+        self._swept = drain.swept
         self.stages.end("trace")
         self._graph(decided, drain.swept)
         self.emit(decided, self.assembler.covered, self.assembler.mates)
@@ -254,12 +252,31 @@ class Pipeline:
     def finish(self) -> None:
         """Decide and hand on everything that is still held."""
         self.stages.begin()
+        spans, waits = self._read(self.streams.finish(), time.monotonic_ns())
+        if len(spans):
+            decided = self.assembler.feed(spans, self._swept, waits)
+            self._graph(decided, self._swept)
+            self.emit(decided, self.assembler.covered, self.assembler.mates)
         decided = self.assembler.flush()
         self.stages.end("trace")
         self._graph(decided, time.monotonic_ns())
         self.graph.finish()
         self.emit(decided, self.assembler.covered, self.assembler.mates)
         self._decide_tail(everything=True)
+
+    def _read(self, exchanges: Sequence[Exchanges], now: int) -> tuple[Spans, NDArray[np.uint64]]:
+        """The observed spans of exchanges, and (n,) how long an amendment of each is awaited."""
+        spans = self.engine.parse_batches(exchanges, now)
+        waits = self.completion.waits(exchanges, spans)
+        self.counts["exchanges"] += sum(map(len, exchanges))
+        self.stages.end("parse")
+        if len(spans):
+            kept = self._identify(spans, self.engine.rows)
+            if not kept.all():
+                self.counts["excluded"] += int(len(kept) - np.count_nonzero(kept))
+                spans, waits = spans.take(kept), waits[kept]
+        self.stages.end("resource")
+        return spans, waits
 
     def _make_tail(self, config: Config) -> Tail | None:
         keys = config.sampling.tail

@@ -112,6 +112,8 @@ def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:
         ("pipeline_given_up", engine.pipelines.lost),
     ):
         found.add("otel_ebpf.losses", count, "protocols", reason)
+    for reason, count in pipeline.streams.losses.items():
+        found.add("otel_ebpf.losses", count, "http2", reason)
     for method, count in traced.released.items():
         found.add("otel_ebpf.links", count, method)
     for kind, count in engine.left_out.items():

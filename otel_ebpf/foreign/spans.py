@@ -28,7 +28,7 @@ SERVER, CLIENT, PRODUCER, CONSUMER = 2, 3, 4, 5
 """OTLP `Span.SpanKind`."""
 _SERVER_PORTS = frozenset({"client.port", "network.peer.port", "net.peer.port", "net.sock.peer.port"})
 _CLIENT_PORTS = frozenset({"server.port", "network.peer.port", "net.peer.port", "net.sock.peer.port"})
-_SYSTEMS = frozenset({"db.system", "db.system.name"})
+_SYSTEMS = frozenset({"db.system", "db.system.name", "rpc.system", "rpc.system.name"})
 _HTTP = frozenset({"http.method", "http.request.method"})
 _NAMES = ("service.name", "service.namespace", "service.instance.id", "service.version")
 _SAID = frozenset((*_NAMES, "telemetry.sdk.name"))
@@ -36,7 +36,7 @@ _OURS = "otel_ebpf"
 """`telemetry.sdk.name` of agents like this one (resource/host.py)."""
 _FORWARDERS = 4096
 _LONGEST_NAME = 256
-PROTOCOLS = ("", "http", "redis", "postgresql", "mysql")
+PROTOCOLS = ("", "http", "redis", "postgresql", "mysql", "grpc")
 """Of calls, as spans tell them; the index is the code in `protocol`."""
 
 

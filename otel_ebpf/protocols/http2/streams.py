@@ -84,8 +84,8 @@ class _Direction:
 
 
 class _Connection:
-    """early: what was told of responses of streams that are not open yet. doubtful: since records were lost none came of
-    responses."""
+    """early: what was told of responses to streams that are not open yet. doubtful: since records were lost none came
+    of responses."""
 
     __slots__ = ("doubtful", "early", "expected", "held", "highest", "octets", "requests", "responses", "streams")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 _BUSY = "requests are missing while the host was busy: give the agent more CPU, or exclude what need not be seen"
 _MANY = "more at once than the agent keeps: details are left out, nothing else"
 _UNTOLD = "requests whose content the agent could not read"
+_STREAMS = "requests over HTTP/2 are missing, or lack what they said"
 _WORDS = {
     "ring_full_exchange": _BUSY,
     "ring_full_connection": "connections that the agent did not hear of: their requests lack addresses or are missing",
@@ -23,6 +24,12 @@ _WORDS = {
     "pipeline_cut": "requests sent in one go were more than the agent captures: the last of them are missing",
     "pipeline_given_up": "requests sent in one go could not be matched with their answers and are missing",
     "no_request_bytes": _UNTOLD,
+    "frames_missing": _STREAMS,
+    "header_block": _STREAMS,
+    "no_method": _STREAMS,
+    "stream_not_followed": _STREAMS,
+    "too_many_streams": _STREAMS,
+    "too_many_connections": _STREAMS,
     "other_end_missing": "requests stand in traces of their own, since the other end of their connection was not seen",
     "late_amendment": "responses that went on after a pause (streams) are shown shorter than they were",
     "held_too_many": "requests may stand in traces of their own: more waited for their callers than the agent keeps",
