@@ -116,7 +116,7 @@ class Agent:
         """Everything that is due now."""
         now = time.monotonic_ns()
         drain = self.source.read(now)
-        self._pace(sum(map(len, (*drain.exchanges, *drain.frames))), now)
+        self._pace(sum(map(len, drain.exchanges)) + sum(map(len, drain.frames)), now)
         self.pipeline.process(drain, now)
         self.health.turned()
         if time.monotonic() >= self._metrics_due:
