@@ -107,6 +107,21 @@ def test_a_call_that_is_given_up(agent: Agent, sink: Sink) -> None:
     assert 0.2 < client.seconds < 2
 
 
+def test_a_call_through_a_proxy_is_one_trace(agent: Agent, sink: Sink) -> None:
+    with grpc_server() as server:
+        passed = f"location / {{ grpc_pass grpc://127.0.0.1:{server.port}; }}"
+        with nginx(http2=True, locations=passed) as proxy:
+            assert run(sys.executable, CALLS, "call", str(proxy.port), "NOT_FOUND").split() == ["NOT_FOUND"] * 2
+            sink.wait(both_ends(proxy))
+            spans = sink.wait(both_ends(server))
+    to_proxy, to_server = ends(spans, proxy), ends(spans, server)
+    for client, served in (to_proxy, to_server):
+        assert_joined(client, served)
+        assert client["rpc.status_code"] == "NOT_FOUND"
+    assert to_server[0].parent == to_proxy[1].id
+    assert len({span.trace for span in (*to_proxy, *to_server)}) == 1
+
+
 def test_a_channel_that_was_there_before_the_agent(sink: Sink) -> None:
     with grpc_server() as server:
         command = [sys.executable, CALLS, "wait", str(server.port), "OK", "INTERNAL"]

@@ -18,7 +18,7 @@ from otel_ebpf.model import STREAM, Exchanges, Flag, Intern, Spans
 from otel_ebpf.protocols.base import Fields, Options
 from otel_ebpf.protocols.engine import Engine
 from otel_ebpf.protocols.http2 import streams as streams_module
-from otel_ebpf.protocols.http2.frames import CUT, ENDS
+from otel_ebpf.protocols.http2.frames import BEGINS, CUT, ENDS, HEADERS, REQUEST
 from otel_ebpf.protocols.http2.streams import Streams
 from tests.unit.exchanges import NOW, connections
 from tests.unit.http2_wire import EXCHANGE, Wire
@@ -658,6 +658,16 @@ def test_connections_that_were_silent_for_longest_make_room(
     talks[-1].answer(1)
     [exchanges] = all_of_it.read(talks[-1].wire.frames(), talk.now)
     assert exchanges.head["conn"][0] == 10
+
+
+def test_header_blocks_that_never_end_count_as_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams_module, "TABLES", 5000)
+    all_of_it = streams()
+    for conn in range(1, 11):
+        wire = Wire(conn=conn)
+        wire.record(HEADERS, 1, NOW, b"x" * 1000, REQUEST | BEGINS)
+        all_of_it.read(wire.frames(), NOW)
+    assert all_of_it.losses["too_many_connections"] == 5
 
 
 def test_what_is_open_at_servers_is_told_by_process() -> None:

@@ -106,7 +106,7 @@ class Table:
         return tuple(fields)
 
     def _decode(self, block: bytes, fields: list[Field]) -> None:
-        at, end = 0, len(block)
+        at, end, static = 0, len(block), len(STATIC)
         while at < end:
             first = block[at]
             if first & 0x80:  # §6.1: indexed
@@ -114,7 +114,7 @@ class Table:
                 at += 1
                 if index == 0x7F:
                     index, at = _integer(block, at, index)
-                fields.append(self._at(index))
+                fields.append(STATIC[index - 1] if 0 < index <= static else self._at(index))
                 continue
             if first & 0xE0 == 0x20:  # §6.3, §4.2: the table's size changes, before the first field
                 if fields:
@@ -130,7 +130,7 @@ class Table:
                 index, at = _integer(block, at, index)
             name: bytes | None
             if index:
-                name = self._at(index)[0]
+                name = (STATIC[index - 1] if index <= static else self._at(index))[0]
             else:
                 name, at = _text(block, at)
             value, at = _text(block, at)
@@ -140,8 +140,7 @@ class Table:
                 self._insert(field)
 
     def _at(self, index: int) -> Field:
-        if 0 < index <= len(STATIC):
-            return STATIC[index - 1]
+        """An entry of the dynamic table."""
         place = index - len(STATIC)
         if 0 < place <= len(self._entries):
             return self._entries[-place]
@@ -151,7 +150,7 @@ class Table:
 
     def _insert(self, field: Field) -> None:
         self._entries.append(field)
-        self.size += _size(field)
+        self.size += OVERHEAD + len(field[0] or b"") + len(field[1] or b"")
         self.version = next(_versions)
         if self.size > self._limit:
             self._evict()

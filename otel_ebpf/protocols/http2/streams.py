@@ -47,8 +47,8 @@ from otel_ebpf.protocols.memory import Recent
 
 CONNECTIONS, STREAMS, STREAMS_OF_ONE = 1 << 14, 1 << 14, 1 << 12
 """At most so many connections are known, and streams open; of more, those that were silent for longest are given up."""
-TABLES = 1 << 24
-"""Octets of all tables of header fields."""
+TABLES = 1 << 23
+"""Octets of all tables of header fields, as they count them, and of all blocks that are not whole."""
 EARLY = 64
 """Records of responses that came before their requests."""
 BLOCK = 1 << 16
@@ -77,6 +77,10 @@ class _Direction:
         self.block: list[bytes] = []
         self.size = 0
         self.lost = False
+
+    @property
+    def octets(self) -> int:
+        return self.table.size + self.size
 
     def forget(self) -> None:
         self.table.forget()
@@ -211,7 +215,7 @@ class Streams:
                 self._close(conn, one, frame, ended)
                 return
             self._take(conn, one, frame, ended)
-        octets = one.requests.table.size + one.responses.table.size
+        octets = one.requests.octets + one.responses.octets
         self._octets += octets - one.octets
         one.octets = octets
         (self._busy.add if one.streams else self._busy.discard)(conn)
