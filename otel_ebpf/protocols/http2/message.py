@@ -20,7 +20,6 @@ _OTHERWISE = (b"host", b"content-length", b"transfer-encoding")
 _LOOKED_AT = frozenset(name.rstrip(b":") for name in NAMES).difference(_OTHERWISE)
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 _TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]+")
-_VALUE = re.compile(rb"[^\0\r\n]*")
 _STATUS = re.compile(rb"[1-9][0-9][0-9]")
 _GRPC = re.compile(rb"application/grpc(?:$|[+;])", re.IGNORECASE)
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
@@ -67,21 +66,19 @@ def request(fields: Sequence[Field], cut: bool = False) -> Request | None:
             whole = False
         elif value is None:
             whole &= name not in _LOOKED_AT
-        elif _VALUE.fullmatch(value) is None:
-            continue
         elif name == b":method":
             method = value
         elif name == b":path":
             target = value
         elif name == b":authority":
-            authority = value
+            authority = _clean(value)
         elif name == b"host":
-            host = value
+            host = _clean(value)
         elif name == b"content-type":
             typed, grpc = True, _GRPC.match(value) is not None
         elif name == b"grpc-timeout":
             timeout = _duration(value)
-        elif name in _LOOKED_AT:
+        elif name in _LOOKED_AT and _clean(value):
             lines.append(b"%s: %s\r\n" % (name, value))
     if _METHOD.fullmatch(method) is None:
         return None
@@ -114,6 +111,11 @@ def response(fields: Sequence[Field], cut: bool = False) -> Response:
         elif name == b"content-type" and value is not None:
             grpc = _GRPC.match(value) is not None
     return Response(status, grpc, code, certain)
+
+
+def _clean(value: bytes) -> bytes:
+    """The value, if it is one line."""
+    return b"" if b"\n" in value or b"\r" in value or b"\0" in value else value
 
 
 def _hides(fields: Sequence[Field]) -> bool:
