@@ -251,7 +251,7 @@ class Spans:
     wanted: NDArray[np.uint64]
     """(n,) when the process began to want it: the connect of a connection of which it is the first, else `start`"""
     end: NDArray[np.uint64]
-    """(n,) last byte of the response (request's last byte or the time of the close if unanswered)"""
+    """(n,) last byte of the response; if unanswered: when it was waited for no longer (close, reset, timeout)"""
     first_byte: NDArray[np.uint64]
     """(n,) first byte of the response; 0 if unanswered"""
     kind: NDArray[np.uint8]

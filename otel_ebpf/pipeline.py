@@ -27,6 +27,7 @@ from otel_ebpf.config.otlp import Signal
 from otel_ebpf.control.tables import Sink, Tables, known
 from otel_ebpf.foreign.complete import Callers, Completing
 from otel_ebpf.foreign.listening import Listening, protocol_codes
+from otel_ebpf.given_up import tell_given_up
 from otel_ebpf.metrics.durations import DurationMetrics
 from otel_ebpf.metrics.graph import ServiceGraph
 from otel_ebpf.metrics.points import Temporality
@@ -237,6 +238,7 @@ class Pipeline:
         open_since = self.streams.open_since(drain.open_since, drain.swept)
         self.assembler.hear(drain.lineages, open_since, drain.swept, drain.segments, drain.swept_until)
         decided = self.assembler.feed(spans, drain.swept, waits)
+        tell_given_up(decided, self.shapes)
         if now - self._renamed < RENAMED_NS and len(decided):
             decided.resource = self.resources.ids(decided.tgid, decided.start)
         if self.evidence is not None:
@@ -258,6 +260,7 @@ class Pipeline:
             self._graph(decided, self._swept)
             self.emit(decided, self.assembler.covered, self.assembler.mates)
         decided = self.assembler.flush()
+        tell_given_up(decided, self.shapes)
         self.stages.end("trace")
         self._graph(decided, time.monotonic_ns())
         self.graph.finish()

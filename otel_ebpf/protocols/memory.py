@@ -130,12 +130,13 @@ class Shapes:
         known = self._failed.get((id(fields), failure))
         if known is not None and known[0] is fields:
             return known[1]
-        failed = replace(fields, server=_failed(fields.server, failure), client=_failed(fields.client, failure))
+        failed = replace(fields, server=failed_side(fields.server, failure), client=failed_side(fields.client, failure))
         self._failed[(id(fields), failure)] = (fields, failed)
         return failed
 
 
-def _failed(side: Side, failure: str) -> Side:
+def failed_side(side: Side, failure: str) -> Side:
+    """This end of an exchange that was not answered; failure: as of `failure_of`."""
     if side.error:
         return side
     error = (("error.type", failure),)

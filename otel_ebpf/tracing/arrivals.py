@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.model import Spans
-from otel_ebpf.tracing.bits import AMENDS, HEAD, MANY, PARTIAL, PENDING, SERVER
+from otel_ebpf.tracing.bits import AMENDS, HEAD, MANY, PARTIAL, PENDING, SERVER, UNANSWERED
 from otel_ebpf.tracing.counters import Counters
 from otel_ebpf.tracing.join import count_up, is_follower, local
 from otel_ebpf.tracing.keys import unit_keys
@@ -71,6 +71,8 @@ def _times(
     patience = np.where(local(spans) | bare, hold_ns + np.uint64(AMEND_NS), hold_ns)
     patience[~server & serving] = patience_ns
     patience[~server & (spans.cause != 0)] = NAMED_NS
+    # Whoever gave up did not wait for the other end, which may answer long after that.
+    patience[~server & bare & ((spans.flags & UNANSWERED) != 0)] = NAMED_NS
     return due, spans.end + patience
 
 

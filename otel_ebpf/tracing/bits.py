@@ -16,6 +16,7 @@ PEER = np.uint32(Flag.PEER)
 AMENDS = np.uint32(Flag.AMENDS)
 TLS = np.uint32(Flag.TLS)
 STREAM = np.uint32(_STREAM)
+UNANSWERED = np.uint32(Flag.UNANSWERED)
 AWAKE = np.uint32(Flag.EPOLL | Flag.DISTURBED | Flag.MANY | Flag.UNANSWERED)
 """Any of these: the thread did not simply sleep until its call was answered."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import time
 
 from tests.agent import Agent, running_agent
 from tests.collector import collector
 from tests.e2e.pairs import assert_joined, at, both_ends, ends, run
+from tests.e2e.peers import asking, converse, receive
 from tests.servers import nginx
 from tests.sink import Sink
 
@@ -81,6 +84,37 @@ def test_every_request_of_a_kept_connection_is_a_span_of_its_own(agent: Agent, s
     assert [span["url.path"] for span in servers] == [f"/{n}.txt" for n in range(5)]
     for span in servers:
         assert_joined(clients[span.parent], span)
+
+
+def test_a_caller_that_gave_up_is_told_of_no_answer_although_one_was_written(agent: Agent, sink: Sink) -> None:
+    """On a kept connection, of which only the server's end has the bytes."""
+    request, response = (
+        b"GET /given-up/%d HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    )
+    asked = 5
+
+    def serve(connection: socket.socket) -> None:
+        for n in range(asked + 1):
+            receive(connection, len(request % n))
+            time.sleep(0.5 * (n == asked))
+            connection.sendall(response)
+
+    def ask(connection: socket.socket) -> None:
+        for n in range(asked):
+            asking(request % n, len(response))(connection)
+        connection.sendall(request % asked)
+        time.sleep(0.1)
+
+    converse(serve, ask)
+    where = ("url.full", f"http://a/given-up/{asked}"), ("url.path", f"/given-up/{asked}")
+    spans = sink.wait(lambda spans: all(any(s.get(key) == said for s in spans) for key, said in where))
+    client, server = (next(s for s in spans if s.get(key) == said) for key, said in where)
+    assert (server.parent, server.trace) == (client.id, client.trace)
+    assert (server.status, server["http.response.status_code"]) == ("unset", 200)
+    assert (client.status, client["error.type"]) == ("error", "no_response")
+    assert client.get("http.response.status_code") is None
+    assert client.start <= client.end < server.end
 
 
 def test_a_proxy_continues_the_trace_of_its_caller(agent: Agent, sink: Sink) -> None:

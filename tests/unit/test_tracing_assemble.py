@@ -151,6 +151,16 @@ def test_a_head_whose_server_row_was_lost_is_released_without_shape_and_counted(
     assert assembler.counters.unjoined_heads == 1 and assembler.counters.held == 0
 
 
+def test_a_call_that_was_given_up_is_told_when_its_server_answers_long_after_that(host: Host) -> None:
+    call, request = host.exchange(host.process(), host.process(), 0, 20 * SECOND)
+    call |= {"end": SECOND * MS, "first_byte": 0, "rsp_bytes": 0, "flags": int(call["flags"]) | int(Flag.UNANSWERED)}
+    request["rsp_bytes"] = 2
+    decided = deliver([call, request], until_ms=30 * SECOND)
+    assert decided.rows[call["span_id"]]["shape"] == decided.rows[request["span_id"]]["shape"]
+    assert decided.parent(request) == call["span_id"]
+    assert decided.rows[call["span_id"]]["end"] == SECOND * MS < decided.rows[request["span_id"]]["end"]
+
+
 def test_a_server_row_whose_client_row_was_lost_becomes_a_root_in_time(host: Host) -> None:
     _, request = host.exchange(host.process(), host.process(), 0, 5)
     assembler = seeded()
@@ -330,6 +340,24 @@ def test_a_thread_that_did_not_sleep_for_its_call_proves_nothing(host: Host, fla
     request = host.request(server, 0, 50, writer=worker)
     call = host.call(worker, 10, 20, flags=flag)
     assert deliver([request, call]).parent(call) == 0
+
+
+def test_a_loop_that_passes_a_response_on_while_it_comes_in_makes_the_call_for_it(host: Host) -> None:
+    proxy = host.process()
+    request = host.request(proxy, 0, 100, columns={"first_byte": 20 * MS})
+    call = host.call(proxy, 1, 99, cause=request, flags=Flag.EPOLL, columns={"first_byte": 19 * MS})
+    later = host.call(proxy, 2, 98, cause=request, flags=Flag.EPOLL, columns={"first_byte": 21 * MS})
+    decided = deliver([call, later, request])
+    assert decided.parent(call) == request["span_id"] and decided.link(call) == Link.THREAD_ALONE
+    assert decided.parent(later) == 0
+
+
+def test_a_call_without_an_answer_is_for_the_request_that_was_open_however_late_it_is_closed(host: Host) -> None:
+    proxy = host.process()
+    request = host.request(proxy, 0, 30)
+    call = host.call(proxy, 1, 30, cause=request, flags=Flag.EPOLL | Flag.UNANSWERED)
+    decided = deliver([call, request])
+    assert decided.parent(call) == request["span_id"]
 
 
 def test_several_open_requests_leave_a_loop_s_call_undecided(host: Host) -> None:

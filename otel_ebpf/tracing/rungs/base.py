@@ -179,6 +179,16 @@ def inside(
     return during
 
 
+def passed_on(calls: Calls, rows: NDArray[np.intp], requests: Requests, request: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """(n,) whether the answer to a call began before the request's response did, and was over before that was: a proxy
+    passes on what comes in, piece by piece. A call that got no answer was made before the response."""
+    start, first_byte = calls.start[rows], calls.first_byte[rows]
+    over = np.where(first_byte != 0, calls.end[rows], start)
+    passed: NDArray[np.bool_] = (requests.start[request] <= start) & (start < requests.first_byte[request])
+    passed &= (first_byte <= requests.first_byte[request]) & (over <= requests.end[request])
+    return passed
+
+
 def find(keys: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.intp]:
     """(n,) index of each wanted key in `keys` (distinct), or NONE."""
     if not len(keys) or not len(wanted):

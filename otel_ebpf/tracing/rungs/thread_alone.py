@@ -17,7 +17,7 @@ import numpy as np
 from otel_ebpf.model import Link
 from otel_ebpf.tracing.bits import EPOLL
 from otel_ebpf.tracing.processes import DISPATCHES, MANY_LOOPS, MIGRATES
-from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, Rung, inside
+from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, Rung, inside, passed_on
 
 _LOOPS = MANY_LOOPS | DISPATCHES
 
@@ -38,7 +38,8 @@ class ThreadAlone(Rung):
         found = request != NONE
         fits = found & requests.single[request]
         fits &= (requests.reader[request] == calls.thread[named]) & (requests.writer[request] == calls.thread[named])
-        fits &= inside(calls.start[named], calls.end[named], requests, request)
+        within = inside(calls.start[named], calls.end[named], requests, request)
+        fits &= within | passed_on(calls, named, requests, request)
         said.request[named] = np.where(fits, request, NONE)
         said.open[named[found]] = False
         return said
