@@ -50,6 +50,7 @@ class Agent:
 
     >>> agent = Agent(config)
     >>> agent.start()
+    >>> agent.settle()
     >>> agent.turn()
     """
 
@@ -101,16 +102,19 @@ class Agent:
         self.source.start()
         targets = (self.config.otlp.of(signal) for signal in SIGNALS)
         self.pipeline.listening.begin(port_of(target.url) for target in targets if target is not None)
-        gc.collect()
-        gc.freeze()  # what is there now stays: the collector need not look at it again
-        heap.give_back()  # libbpf parsed the kernel's BTF in some 20 MB that are free again
+        self.health.ready()
+
+    def settle(self) -> None:
+        """What can wait until all is attached: its own telemetry, whose SDK takes a while to load, and free memory."""
         if self.exporter.exports("metrics"):
             from otel_ebpf.control.telemetry import Telemetry, own_resource
 
             own = own_resource(self.config)
             self._itself = Resource(self.config.service.name, tuple(own.items()))
             self._telemetry = Telemetry(self.config, self.report, lambda message: self._submit("metrics", message), own)
-        self.health.ready()
+        gc.collect()
+        gc.freeze()  # what is there now stays: the collector need not look at it again
+        heap.give_back()  # libbpf parsed the kernel's BTF in some 20 MB that are free again
 
     def turn(self) -> None:
         """Everything that is due now."""
@@ -225,6 +229,7 @@ def _observe(config: Config, sinks: Sequence[Sink] | None, stopping: int, viewer
         print(f"otel-ebpf: not attached: {program}: {why}", file=sys.stderr)
     print("ready", file=sys.stderr, flush=True)
     try:
+        agent.settle()
         while agent.wait(stopping):
             agent.turn()
     except BrokenPipeError:

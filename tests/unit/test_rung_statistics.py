@@ -10,8 +10,9 @@ import pytest
 
 from otel_ebpf.tracing.counters import Counters
 from otel_ebpf.tracing.processes import SERVES
-from otel_ebpf.tracing.rungs import Calls, Requests, Statistics
+from otel_ebpf.tracing.rungs import Calls, Requests
 from otel_ebpf.tracing.rungs.base import NONE
+from otel_ebpf.tracing.rungs.statistics import Statistics
 from otel_ebpf.tracing.statistics.calibration import Calibration
 from tests.unit.statistics_world import BEGIN, World, in_sequence, mixed, world
 

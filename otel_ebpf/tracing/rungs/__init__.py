@@ -10,7 +10,6 @@ from otel_ebpf.tracing.rungs.base import Calls, Proposal, Requests, Rung
 from otel_ebpf.tracing.rungs.event_loop import EventLoop
 from otel_ebpf.tracing.rungs.forwarded import Forwarded
 from otel_ebpf.tracing.rungs.request_id import RequestId
-from otel_ebpf.tracing.rungs.statistics import Statistics
 from otel_ebpf.tracing.rungs.thread_alone import ThreadAlone
 from otel_ebpf.tracing.rungs.thread_response import ThreadResponse
 from otel_ebpf.tracing.rungs.unit import Unit
@@ -24,7 +23,6 @@ __all__ = [
     "RequestId",
     "Requests",
     "Rung",
-    "Statistics",
     "ThreadAlone",
     "ThreadResponse",
     "Unit",
@@ -49,4 +47,8 @@ def ladder(
         ThreadAlone(),
         EventLoop(openings, segments, places),
     ]
-    return [*certain, Statistics(counters)] if statistics else certain
+    if not statistics:
+        return certain
+    from otel_ebpf.tracing.rungs.statistics import Statistics  # many modules, which most agents do without
+
+    return [*certain, Statistics(counters)]
