@@ -16,7 +16,7 @@ import numpy as np
 
 from otel_ebpf.errors import KernelError
 from otel_ebpf.kernel import elf
-from otel_ebpf.kernel.objects import Iterator, Link, Map, Object
+from otel_ebpf.kernel.objects import Iterator, Link, Map, Object, detach
 
 _LIBRARY = re.compile(r"^([0-9a-f]+-[0-9a-f]+) r-xp \S+ ([0-9a-f]+:[0-9a-f]+) (\d+) +(\S*libssl\S*)")
 _MOST_LIBRARIES = 64
@@ -139,7 +139,5 @@ class TlsSource:
 
     def close(self) -> None:
         """Detach everything."""
-        for links in self.libraries.values():
-            for link in links:
-                link.destroy()
+        detach(link for links in self.libraries.values() for link in links)
         self.object.close()

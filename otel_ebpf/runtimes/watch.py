@@ -12,7 +12,6 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import numpy as np
 
 from otel_ebpf.errors import KernelError, UnsupportedError
 from otel_ebpf.kernel import elf
-from otel_ebpf.kernel.objects import Link, Object
+from otel_ebpf.kernel.objects import Link, Object, detach
 from otel_ebpf.runtimes.base import Kind, Layout, Probe, Recogniser, Refusal
 
 OBJECTS = {Kind.GO: "golang", Kind.PYTHON: "python"}
@@ -32,7 +31,6 @@ FIRST_LOOK = 3.0
 """Seconds for the processes that are there at start."""
 _ANSWER = 0.5
 """Seconds after which the kernel side is asked what it wants."""
-_DETACHING = 32
 _WAITING = 1 << 14
 _REMEMBERED = 1 << 12
 _SHOWN = 50
@@ -168,9 +166,7 @@ class Runtimes:
             self._wake.notify()
         if self._thread.is_alive():
             self._thread.join()
-        # The kernel waits for all CPUs with each of them, about 0.1 s: together they wait once.
-        with ThreadPoolExecutor(_DETACHING) as several:
-            list(several.map(Link.destroy, self._links.values()))
+        detach(self._links.values())
         for loaded in self._objects.values():
             if loaded is not None:
                 loaded.close()
