@@ -10,12 +10,13 @@
  *   head      the nine bytes of a frame's header, then the few before its content (padding, priority, error code)
  *   content   a header block is copied into records, in pieces; DATA is counted; all else is passed over
  *
- * Both directions have one sequence of records, so that user space sees by its gaps what was lost. When bytes cannot be
- * read (sendfile, splice, io_uring, a fault) the walk goes on if they are content; else frames of that direction cannot be
- * told apart any more, and it ends there. */
+ * Each direction has a sequence of records of its own, as two threads may move them at once; user space sees by its gaps
+ * what was lost. When bytes cannot be read (sendfile, splice, io_uring, a fault) the walk goes on if they are content;
+ * else frames of that direction cannot be told apart any more, and it ends there. */
 #pragma once
 
 #include "emit.h"
+#include "user.h"
 
 RING(frames_head, 1 << 20);
 RING(frames_small, 1 << 21);
@@ -135,49 +136,52 @@ static __always_inline u64 stream_span(const struct feeding *f, u32 stream)
 	return span_of(f->frame.conn, f->spans + (stream >> 1));
 }
 
-#define SEND_BLOCK(RING, RECORD, F, LEN)                                                                               \
-	({                                                                                                             \
-		struct RECORD *r = bpf_ringbuf_reserve(&RING, sizeof(struct RECORD), 0);                               \
-		bool read = true;                                                                                      \
-		if (r) {                                                                                               \
-			u64 size = LEN;                                                                                \
-			asm volatile("" : "+r"(size)); /* the verifier must see its bound */                           \
-			read = size <= sizeof(r->block) && !bpf_probe_read_user(r->block, size, (void *)(F)->from);    \
-			if (!read) {                                                                                   \
-				(F)->frame.cap = 0;                                                                    \
-				(F)->frame.bits |= FRAME_CUT;                                                          \
-			}                                                                                              \
-			r->frame = (F)->frame;                                                                         \
-			bpf_ringbuf_submit(r, wakeup(&RING, (F)->frame.span_id + (F)->n));                             \
-		} else {                                                                                               \
-			lose(LOSS_RING_FULL_FRAME);                                                                    \
-		}                                                                                                      \
-		read;                                                                                                  \
-	})
+/* A long piece of a block goes from the user's memory into its record; false: it could not be read. */
+static __always_inline bool send_large(struct feeding *f, u64 len)
+{
+	struct frame_large *r = bpf_ringbuf_reserve(&frames_large, sizeof(*r), 0);
 
-/* Sends the thread's record. block: so many of the next bytes go with it. Returns false if they could not be read. */
+	if (!r) {
+		lose(LOSS_RING_FULL_FRAME);
+		return true;
+	}
+	asm volatile("" : "+r"(len)); /* the verifier must see its bound */
+	bool read = len <= sizeof(r->block) && !bpf_probe_read_user(r->block, len, (void *)f->from);
+	if (!read) {
+		f->frame.cap = 0;
+		f->frame.bits |= FRAME_CUT;
+	}
+	r->frame = f->frame;
+	bpf_ringbuf_submit(r, wakeup(&frames_large, f->frame.span_id + f->frame.n));
+	return read;
+}
+
+/* Sends the thread's record, and with it `block` bytes: those in f->block, or if they are more the next of the message.
+ * Returns false if those could not be read. */
 static __noinline bool tell_frame(struct thread *t, u32 kind, u32 bits, u32 block)
 {
 	struct feeding *f = &t->feeding;
 	struct frame *r = &f->frame;
 	bool read = true;
+	long full = 0;
 
 	r->kind = kind;
 	r->bits = bits | (f->request ? FRAME_REQUEST : 0);
 	r->flags |= f->flags;
 	r->span_id = stream_span(f, r->stream);
-	r->n = f->n++;
+	r->n = f->walk.n++;
 	r->cap = block;
-	if (f->mute) {
+	if (f->mute)
 		lose(r->conn ? LOSS_RING_FULL_FRAME : LOSS_TLS_UNBOUND);
-	} else if (!block) {
-		if (bpf_ringbuf_output(&frames_head, r, sizeof(*r), wakeup(&frames_head, r->span_id + f->n)))
-			lose(LOSS_RING_FULL_FRAME);
-	} else if (block <= FRAME_BLOCK_SMALL) {
-		read = SEND_BLOCK(frames_small, frame_small, f, block);
-	} else {
-		read = SEND_BLOCK(frames_large, frame_large, f, block);
-	}
+	else if (!block)
+		full = bpf_ringbuf_output(&frames_head, r, sizeof(*r), wakeup(&frames_head, r->span_id + r->n));
+	else if (block <= FRAME_BLOCK_SMALL)
+		full = bpf_ringbuf_output(&frames_small, r, sizeof(struct frame_small),
+					  wakeup(&frames_small, r->span_id + r->n));
+	else
+		read = send_large(f, block);
+	if (full)
+		lose(LOSS_RING_FULL_FRAME);
 	if (!read)
 		lose(LOSS_PAYLOAD_FAULT);
 	r->cause = r->after = 0;
@@ -201,6 +205,24 @@ static __always_inline void tell_data(struct thread *t, u32 bits)
 }
 
 /* ---- who caused what: as begin_request and begin_response of pair.h ---- */
+
+static __noinline int settle_stream(struct thread *t, u64 span)
+{
+	u32 one = 1;
+
+	if (t->answering == span)
+		return 0;
+	for (int i = 0; i < OPEN_REQUESTS; i++) {
+		if (t->open[i] == span) {
+			t->open[i] = 0;
+			t->streams &= ~(1 << i);
+			t->answering = span;
+			return 0;
+		}
+	}
+	bpf_map_update_elem(&answered_streams, &span, &one, BPF_ANY);
+	return 0;
+}
 
 static __always_inline void meet_stream(struct feeding *f, u32 stream)
 {
@@ -250,37 +272,65 @@ static __always_inline bool bears_block(const struct walk *w)
 	return type == TYPE_HEADERS || type == TYPE_CONTINUATION || type == TYPE_PUSH_PROMISE;
 }
 
-/* The next `len` bytes are of a header block, and the frame has `content` of it. */
+/* A piece of the header block in progress: what has been gathered of it, or the next `len` bytes of the message. */
+static __noinline int tell_block(struct thread *t, u32 len, u32 ends)
+{
+	struct feeding *f = &t->feeding;
+	struct walk *w = &f->walk;
+	u32 bits = 0;
+
+	if (!len)
+		len = f->have;
+	f->have = 0;
+	f->frame.stream = w->stream;
+	f->frame.bytes = len;
+	if (!(w->block & BLOCK_BEGUN)) {
+		bits |= FRAME_BEGINS;
+		if (w->block & BLOCK_PROMISE)
+			; /* no request of the client's */
+		else if (f->request)
+			begin_stream(t, w->stream);
+		else
+			answer_stream(t, w->stream);
+	}
+	w->block |= BLOCK_BEGUN;
+	w->told += len;
+	if (!ends && w->told >= BLOCK_MOST)
+		w->block |= BLOCK_CUT;
+	if (w->block & BLOCK_CUT)
+		bits |= FRAME_CUT;
+	if (ends || w->block & BLOCK_CUT)
+		bits |= FRAME_ENDS | (w->block & BLOCK_END_STREAM ? FRAME_END_STREAM : 0);
+	if (!tell_frame(t, FRAME_HEADERS, bits, len))
+		w->block |= BLOCK_CUT;
+	return 0;
+}
+
+/* The next `len` bytes are of a header block, and the frame has `content` of it. Short buffers are gathered: there are
+ * programs that send each field from one of its own. */
 static __always_inline void walk_block(struct thread *t, u32 len, u32 content)
 {
 	struct feeding *f = &t->feeding;
 	struct walk *w = &f->walk;
 	bool ends = len == content && w->head[4] & FLAG_END_HEADERS;
-	u32 bits = 0;
 
 	if (w->block & BLOCK_OPEN && !(w->block & BLOCK_CUT)) {
 		tell_data(t, 0);
-		f->frame.stream = w->stream;
-		f->frame.bytes = len;
-		if (!(w->block & BLOCK_BEGUN)) {
-			bits |= FRAME_BEGINS;
-			if (w->block & BLOCK_PROMISE)
-				; /* no request of the client's */
-			else if (f->request)
-				begin_stream(t, w->stream);
-			else
-				answer_stream(t, w->stream);
+		if (f->have && f->have + len > FRAME_BLOCK_SMALL)
+			tell_block(t, 0, 0);
+		if (len > FRAME_BLOCK_SMALL) {
+			tell_block(t, len, ends);
+		} else {
+			u32 have = f->have & (FRAME_BLOCK_SMALL - 1);
+			if (len && !copy_bytes(f->block, have, FRAME_BLOCK_SMALL, f->from, len)) {
+				lose(LOSS_PAYLOAD_FAULT);
+				w->block |= BLOCK_CUT;
+			} else {
+				f->have += len;
+			}
+			if (ends || w->block & BLOCK_CUT || f->have == FRAME_BLOCK_SMALL)
+				tell_block(t, 0, ends);
 		}
-		w->block |= BLOCK_BEGUN;
-		w->told += len;
-		if (!ends && w->told >= BLOCK_MOST) {
-			bits |= FRAME_CUT;
-			w->block |= BLOCK_CUT;
-		}
-		if (ends || w->block & BLOCK_CUT)
-			bits |= FRAME_ENDS | (w->block & BLOCK_END_STREAM ? FRAME_END_STREAM : 0);
-		if (!tell_frame(t, FRAME_HEADERS, bits, len))
-			w->block |= BLOCK_CUT;
 	}
 	if (ends)
 		w->block = 0;
@@ -313,6 +363,8 @@ static __always_inline void begin_frame(struct thread *t)
 	if (w->padding > w->left)
 		w->padding = w->left;
 	if (type != TYPE_CONTINUATION) {
+		if (f->have)
+			tell_block(t, 0, 0);
 		w->block = 0;
 		w->stream = stream;
 	}
@@ -348,14 +400,14 @@ static __always_inline void begin_frame(struct thread *t)
 
 static __always_inline bool next_buffer(struct feeding *f)
 {
-	struct user_iovec v;
+	struct user_iovec *v = &f->buffer;
 
-	if (!f->buffers || bpf_probe_read_user(&v, sizeof(v), (void *)f->vector))
+	if (!f->buffers || bpf_probe_read_user(v, sizeof(*v), (void *)f->vector))
 		return false;
 	f->buffers--;
-	f->vector += sizeof(v);
-	f->from = v.base;
-	f->here = v.len < f->left ? v.len : f->left;
+	f->vector += sizeof(*v);
+	f->from = v->base;
+	f->here = v->len < f->left ? v->len : f->left;
 	return true;
 }
 
@@ -478,6 +530,8 @@ static __always_inline void end_walk(struct thread *t)
 	if (f->dry)
 		return;
 	tell_data(t, 0);
+	if (f->have)
+		tell_block(t, 0, 0);
 	if (!f->odd && !f->left)
 		return;
 	f->walk.state = LOST;
@@ -535,8 +589,9 @@ static __always_inline void begin_walk(struct thread *t, const struct message *m
 	f->odd = f->dry = f->sure = 0;
 }
 
-/* Is the message a chain of frames, from its first byte to its last? The last may go on if it is DATA. */
-static __always_inline bool is_chain(struct thread *t, const struct message *m, bool modern)
+/* Is the message a chain of frames, from its first byte to its last? The last may go on if it is DATA. certain: of a
+ * connection that is known to speak HTTP/2; else DATA alone, whose header is mostly zeros, says little. */
+static __always_inline bool is_chain(struct thread *t, const struct message *m, bool certain, bool modern)
 {
 	struct feeding *f = &t->feeding;
 	struct walk *w = &f->walk;
@@ -548,7 +603,9 @@ static __always_inline bool is_chain(struct thread *t, const struct message *m, 
 	w->need = FRAME_HEADER;
 	f->dry = 1;
 	walk_all(t, modern);
-	return !f->odd && !f->left && f->sure && (!w->have || w->head[3] == TYPE_DATA);
+	if (f->odd || f->left)
+		return false;
+	return w->have ? f->sure && w->head[3] == TYPE_DATA : f->sure || certain;
 }
 
 /* Some frames were not seen: what they added to the tables of header fields (RFC 7541) is missing. */
@@ -557,7 +614,8 @@ static __always_inline bool is_late(const struct http2 *h)
 	return h->requests.late || h->responses.late || h->requests.state == SEEKING || h->responses.state == SEEKING;
 }
 
-static __always_inline void begin_feeding(struct conn *c, struct thread *t, const struct message *m)
+/* Apart, as are others below: the stack is short where all of this comes together. */
+static __noinline int begin_feeding(struct conn *c, struct thread *t, const struct message *m)
 {
 	struct feeding *f = &t->feeding;
 	struct frame *r = &f->frame;
@@ -572,11 +630,11 @@ static __always_inline void begin_feeding(struct conn *c, struct thread *t, cons
 	r->tid = (u32)m->task;
 	f->after = t->received;
 	f->gathered = 0;
+	f->have = 0;
 	f->flags = (c->client ? 0 : EXCHANGE_SERVER) | (c->k.peer ? EXCHANGE_PEER : 0) |
 		   (c->k.flags & CONNECTION_TLS ? EXCHANGE_TLS : 0) | (c->epoll ? EXCHANGE_EPOLL : 0) | c->reset |
 		   (c->k.flags & CONNECTION_MIDSTREAM || is_late(&c->h2) ? EXCHANGE_MIDSTREAM : 0);
 	f->spans = c->h2.spans;
-	f->n = c->h2.n;
 	f->newest = c->h2.newest;
 	f->asked = c->h2.asked;
 	f->data = f->met = f->several = 0;
@@ -590,6 +648,7 @@ static __always_inline void begin_feeding(struct conn *c, struct thread *t, cons
 			r->unit = c->k.birth_unit;
 	}
 	f->mute = !c->k.id || !announce(c, m->now);
+	return 0;
 }
 
 static __always_inline void end_feeding(struct conn *c, struct thread *t, struct walk *w)
@@ -602,9 +661,10 @@ static __always_inline void end_feeding(struct conn *c, struct thread *t, struct
 		c->tid = f->frame.tid;
 		c->events = t->events;
 	}
-	c->h2.n = f->n;
-	c->h2.newest = f->newest;
-	c->h2.asked = f->asked;
+	if (f->request) { /* responses may be received by another thread at the same time */
+		c->h2.newest = f->newest;
+		c->h2.asked = f->asked;
+	}
 	/* Of the bytes of several streams the thread may handle any next. */
 	if (!f->send && f->met)
 		t->received = f->several ? 0 : stream_span(f, f->met);
@@ -644,13 +704,13 @@ static __always_inline bool walk_message(struct conn *c, struct thread *t, const
 	if (w->state == LOST)
 		return true;
 	if (!t) { /* the gap in the sequence of its records tells it */
-		c->h2.n++;
+		w->n++;
 		w->state = LOST;
 		lose(LOSS_FRAME_SYNC);
 		return true;
 	}
 	if (w->state == SEEKING) {
-		if (!is_chain(t, m, modern))
+		if (!is_chain(t, m, c->h2.on, modern))
 			return c->h2.on;
 		if (!c->h2.on)
 			start_http2(c, t);
@@ -710,8 +770,8 @@ static __always_inline void close_http2(struct conn *c, u32 flags, u64 now)
 	if (!c->h2.on || c->h2.closed)
 		return;
 	c->h2.closed = 1;
+	u32 n = c->h2.responses.n++;
 	struct frame_head *r = announce(c, now) ? bpf_ringbuf_reserve(&frames_head, sizeof(*r), 0) : 0;
-	u32 n = c->h2.n++;
 	if (!r) {
 		lose(LOSS_RING_FULL_FRAME);
 		return;
@@ -724,5 +784,5 @@ static __always_inline void close_http2(struct conn *c, u32 flags, u64 now)
 	r->frame.n = n;
 	r->frame.flags = flags | (c->client ? 0 : EXCHANGE_SERVER);
 	r->frame.kind = FRAME_CLOSED;
-	bpf_ringbuf_submit(r, wakeup(&frames_head, n));
+	bpf_ringbuf_submit(r, wakeup(&frames_head, now >> 10));
 }

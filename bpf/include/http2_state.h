@@ -31,12 +31,12 @@ struct walk {
 	u32 left;                                 /* of the frame behind head, padding included */
 	u32 told;                                 /* of the header block */
 	u32 stream;                               /* that the frame is about */
+	u32 n;                                    /* records so far */
 };
 
 struct http2 {
 	struct walk requests;
 	struct walk responses;
-	u32 n;      /* records so far */
 	u32 spans;  /* ordinals that exchanges had before */
 	u32 newest; /* stream that the client opened last: their numbers ascend */
 	u32 asked;  /* client: stream of the request that was sent last */
@@ -48,18 +48,20 @@ struct http2 {
 
 /* The message in hand, and where a walk over its bytes has got to: in the thread, as `struct cursor` is. */
 struct feeding {
-	struct frame frame; /* the record that is sent next */
+	struct frame frame;                                  /* the record that is sent next */
+	u8 block[FRAME_BLOCK_SMALL + FRAME_BLOCK_SMALL / 2]; /* and goes with it; with room for copy_bytes */
 	struct walk walk;
-	u64 vector;   /* next struct iovec * */
-	u64 from;     /* next byte: its address; 0: cannot be had */
-	u64 after;    /* of the next request */
-	u64 gathered; /* bytes of DATA that are not told yet */
-	u32 buffers;  /* of the vector that are left */
-	u32 here;     /* bytes of the buffer */
-	u32 left;     /* bytes of the message */
-	u32 flags;    /* of all records of the message */
-	u32 spans;    /* as in struct http2 */
-	u32 n;
+	struct user_iovec buffer; /* of the vector, read last */
+	u64 vector;               /* next struct iovec * */
+	u64 from;                 /* next byte: its address; 0: cannot be had */
+	u64 after;                /* of the next request */
+	u64 gathered;             /* bytes of DATA that are not told yet */
+	u32 have;                 /* bytes in block */
+	u32 buffers;              /* of the vector that are left */
+	u32 here;                 /* bytes of the buffer */
+	u32 left;                 /* bytes of the message */
+	u32 flags;                /* of all records of the message */
+	u32 spans;                /* as in struct http2 */
 	u32 newest;
 	u32 asked;
 	u32 data;   /* stream of the gathered bytes */

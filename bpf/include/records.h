@@ -160,7 +160,7 @@ enum frame_kind {
 	FRAME_HEADERS = 1, /* HEADERS, CONTINUATION: the header block, in pieces of at most FRAME_BLOCK_LARGE */
 	FRAME_DATA = 2,    /* frames of one stream that follow each other in one message, as one */
 	FRAME_RESET = 3,   /* RST_STREAM */
-	FRAME_CLOSED = 4,  /* the connection ended: nothing more comes of it */
+	FRAME_CLOSED = 4,  /* the connection ended: nothing more comes of it. In the direction of responses */
 	FRAME_LOST = 5,    /* where frames begin is not known any more: nothing more comes of this direction */
 };
 
@@ -186,7 +186,7 @@ struct frame {
 	unsigned int tgid;
 	unsigned int tid;
 	unsigned int stream; /* 0: the connection */
-	unsigned int n;      /* ordinal of this record on the connection, both directions, from 0: gaps are losses */
+	unsigned int n;      /* ordinal of this record in its direction, from 0: gaps are losses */
 	unsigned int flags;  /* enum exchange_flags */
 	unsigned int error;  /* RST_STREAM: error code */
 	unsigned short cap;  /* bytes of block[] that are valid */

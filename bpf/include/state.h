@@ -337,23 +337,6 @@ static __always_inline void open_stream(struct thread *t, u64 span)
 	t->crowded = bpf_ktime_get_ns();
 }
 
-static __always_inline void settle_stream(struct thread *t, u64 span)
-{
-	u32 one = 1;
-
-	if (t->answering == span)
-		return;
-	for (int i = 0; i < OPEN_REQUESTS; i++) {
-		if (t->open[i] == span) {
-			t->open[i] = 0;
-			t->streams &= ~(1 << i);
-			t->answering = span;
-			return;
-		}
-	}
-	bpf_map_update_elem(&answered_streams, &span, &one, BPF_ANY);
-}
-
 #define CROWDED_NS 60000000000ull
 /* Streams that other threads have answered are open no more. */
 static __noinline int forget_answered(struct thread *t)

@@ -10,7 +10,7 @@ enum { HTTP2_TRIES = 16 };
 /* A message of a connection that speaks HTTP/2: both its ends are told of, and neither leaves payload to the other. */
 static __always_inline void on_http2(struct conn *c, struct sock *sk, struct thread *t, struct message *m, bool storage)
 {
-	u32 n = c->h2.n;
+	u32 n = c->h2.responses.n;
 
 	if (!c->k.peer && c->h2.tries < HTTP2_TRIES && m->send == (c->client != 0)) {
 		c->h2.tries++;

@@ -24,6 +24,8 @@ def report(source: LiveSource, pipeline: Pipeline, exporter: Exporter, sinks: Se
     found = Statistics()
     for size, count in source.received.items():
         found.add("otel_ebpf.exchanges", count, size)
+    for size, count in source.frames.items():
+        found.add("otel_ebpf.frames", count, size)
     for reason, count in source.losses().items():
         found.add("otel_ebpf.losses", count, "kernel", reason)
     for ring, fill in source.fills().items():

@@ -51,6 +51,13 @@ INSTRUMENTS = {
             (_SIZE,),
         ),
         Instrument(
+            "otel_ebpf.frames",
+            "counter",
+            "{frame}",
+            "Records of HTTP/2 frames that the kernel handed over; exchanges are made of them",
+            (_SIZE,),
+        ),
+        Instrument(
             "otel_ebpf.spans",
             "counter",
             "{span}",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -294,6 +295,35 @@ def test_a_message_may_be_a_vector_of_buffers(capture: Capture) -> None:
 
     for end in _ends(capture, serve, ask):
         assert whole(end) == [*EVERYTHING_SAID, (Kind.HEADERS, WHOLE | Bit.END_STREAM, 5, OK), CLOSED]
+
+
+def test_two_threads_may_move_both_directions_at_once(capture: Capture) -> None:
+    streams = range(1, 2001, 2)
+    sent, answered = sum(len(get(stream)) for stream in streams), sum(len(ok(stream, b"hello")) for stream in streams)
+
+    def both(connection: socket.socket, messages: Iterable[bytes], awaited: int) -> None:
+        def send() -> None:
+            for message in messages:
+                connection.sendall(message)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        while awaited:
+            awaited -= len(connection.recv(min(awaited, 4096)))
+        sender.join()
+
+    def ask(connection: socket.socket) -> None:
+        connection.sendall(BEGUN)
+        both(connection, map(get, streams), answered)
+
+    def serve(connection: socket.socket) -> None:
+        receive(connection, len(BEGUN))
+        both(connection, [ok(stream, b"hello") for stream in streams], sent)
+
+    for end in _ends(capture, serve, ask):
+        said = whole(end)
+        assert [stream for _, _, stream, _ in _requests(said)] == list(streams)
+        assert [detail for kind, _, _, detail in _responses(said) if kind is Kind.DATA] == [5] * len(streams)
 
 
 def test_a_file_may_be_sent_as_data(capture: Capture, tmp_path: Path) -> None:

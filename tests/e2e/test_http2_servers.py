@@ -188,7 +188,7 @@ def test_a_grpc_channel_that_was_there_before(storage: bool) -> None:
             assert client.wait(timeout=30) == 0
             ends = told(capture, client.pid, server.pid, closed=2)
     for end in ends:
-        assert [one.n for one in end] == list(range(len(end)))
+        whole(end)
         blocks = [(one.stream, one.bits) for one in end if one.kind is Kind.HEADERS]
         assert [stream for stream, bits in blocks if bits & Bit.REQUEST and bits & Bit.BEGINS] == [3, 5, 7]
         assert [stream for stream, bits in blocks if not bits & Bit.REQUEST and bits & Bit.END_STREAM] == [3, 5, 7]

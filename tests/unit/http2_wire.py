@@ -35,14 +35,17 @@ class Side:
 
 @dataclass
 class Wire:
-    """One end of a connection. tell: columns of all its records. piece: how much of a header block a record takes."""
+    """One end of a connection. tell: columns of all its records. piece: how much of a header block a record takes.
+
+    n: the number of the next record in the direction of requests (True), of responses (False).
+    """
 
     conn: int = 1
     server: bool = True
     flags: int = 0
     tgid: int = 4711
     piece: int = LARGE
-    n: int = 0
+    n: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
     tell: dict[str, int] = field(default_factory=dict)
     records: list[tuple[dict[str, int], bytes]] = field(default_factory=list)
     requests: Side = field(default_factory=lambda: Side(True))
@@ -63,10 +66,17 @@ class Wire:
     def record(self, kind: int, stream: int, t: int, block: bytes = b"", bits: int = 0, **columns: int) -> None:
         flags = self.flags | columns.pop("flags", 0) | (Flag.SERVER if self.server else 0)
         row = {"span_id": (self.conn << 32) + stream + 1, "conn": self.conn, "t": t, "t_end": t + 10, "tgid": self.tgid}
-        row |= {"tid": self.tgid, "stream": stream, "n": self.n, "flags": int(flags), "kind": kind, "bits": bits}
+        row |= {
+            "tid": self.tgid,
+            "stream": stream,
+            "n": self.n[bool(bits & REQUEST)],
+            "flags": int(flags),
+            "kind": kind,
+            "bits": bits,
+        }
         row |= {"cap": len(block), **self.tell, **columns}
         self.records.append((row, block))
-        self.n += 1
+        self.n[bool(bits & REQUEST)] += 1
 
     def frames(self) -> list[Frames]:
         """What was told since the last call, by size class as the rings are."""

@@ -265,7 +265,9 @@ def test_what_the_loop_adds_while_another_thread_reads_does_no_harm(monkeypatch:
     pipeline.spans_by_protocol["http"] = 1
     pipeline.stages.seconds |= {"parse": 1.0, "trace": 1.0}  # the first run of "trace" is about to be counted
     pipeline.stages.runs["parse"] = 1
-    source = Mock(failures={"on_exec": "no"}, received={}, runtimes=None, propagation=None, **{"object.maps": {}})
+    source = Mock(
+        failures={"on_exec": "no"}, received={}, frames={}, runtimes=None, propagation=None, **{"object.maps": {}}
+    )
     for none in (source.losses, source.fills, source.object.run_statistics):
         none.return_value = {}
     add = Statistics.add

@@ -43,7 +43,7 @@ class Frame:
 
 
 def by_connection(frames: Sequence[Frames]) -> dict[int, list[Frame]]:
-    """The records of all batches by connection, in the order in which they were made: by their time, then by number."""
+    """The records of all batches by connection, in the order of time; each direction in that of its numbers."""
     parts = [part for part in frames if len(part)]
     if not parts:
         return {}

@@ -1,9 +1,9 @@
 """From frames to exchanges: each stream of an HTTP/2 connection is one request and its response (RFC 9113 §8.1).
 
-Theory of operation. Every end of a connection tells the frames that it sends and receives, numbered. The rings in which
-they come are read one after the other, so what is missing in a read may come with the next one, and what came behind it
-waits for that; what is missing then is lost. Header blocks are decoded in their order, each direction with its own
-table (hpack.py). A stream that is open is known by its number:
+Theory of operation. Every end of a connection tells the frames that it sends and receives, each direction numbered. The
+rings in which they come are read one after the other, so what is missing in a read may come with the next one, and what
+came behind it waits for that; what is missing then is lost. Header blocks are decoded in their order, each direction
+with its own table (hpack.py). A stream that is open is known by its number:
 
     request's HEADERS   opens it; nothing else does: of what was under way when we came, nothing is told
     response's HEADERS  answers it, unless it is interim (1xx); later ones are trailers
@@ -67,12 +67,16 @@ _NEVER = 2**64 - 1
 
 
 class _Direction:
-    """What one side of a connection says: its table, and the pieces of a header block that is not whole."""
+    """What one side of a connection says: its table, and the pieces of a header block that is not whole.
 
-    __slots__ = ("block", "first", "lost", "size", "table")
+    expected: the number of its next record.
+    """
+
+    __slots__ = ("block", "expected", "first", "lost", "size", "table")
 
     def __init__(self, fresh: bool) -> None:
         self.table = Table(fresh)
+        self.expected = 0
         self.first: Frame | None = None
         self.block: list[bytes] = []
         self.size = 0
@@ -91,12 +95,11 @@ class _Connection:
     """early: what was told of responses to streams that are not open yet. doubtful: since records were lost none came
     of responses."""
 
-    __slots__ = ("doubtful", "early", "expected", "held", "highest", "octets", "requests", "responses", "streams")
+    __slots__ = ("doubtful", "early", "held", "highest", "octets", "requests", "responses", "streams")
 
     def __init__(self, fresh: bool) -> None:
         self.requests, self.responses = _Direction(fresh), _Direction(fresh)
         self.streams: dict[int, Stream] = {}
-        self.expected = 0
         self.held: list[Frame] = []
         self.highest = 0
         self.octets = 0
@@ -199,18 +202,19 @@ class Streams:
             one = self._connections[conn] = _Connection(fresh=not first.flags & _MIDSTREAM)
         self._connections.move_to_end(conn)
         held, one.held = one.held, []
-        waited = {frame.n for frame in held}
+        waited = {(frame.bits & REQUEST, frame.n) for frame in held}
         frames = sorted((*held, *new), key=lambda frame: (frame.t_end, frame.n)) if held else new
         for i, frame in enumerate(frames):
-            ahead = (frame.n - one.expected) & _ALL
+            side = one.requests if frame.bits & REQUEST else one.responses
+            ahead = (frame.n - side.expected) & _ALL
             if 0 < ahead < 2**31:
-                if frame.n not in waited:
+                if (frame.bits & REQUEST, frame.n) not in waited:
                     one.held = frames[i:]
                     self._waiting.add(conn)
                     break
-                self._missing(one)
+                self._missing(one, side)
             if ahead < 2**31:
-                one.expected = (frame.n + 1) & _ALL
+                side.expected = (frame.n + 1) & _ALL
             if frame.kind == CLOSED:
                 self._close(conn, one, frame, ended)
                 return
@@ -220,10 +224,11 @@ class Streams:
         one.octets = octets
         (self._busy.add if one.streams else self._busy.discard)(conn)
 
-    def _missing(self, one: _Connection) -> None:
+    def _missing(self, one: _Connection, side: _Direction) -> None:
         self.losses["frames_missing"] += 1
-        one.requests.forget()
-        one.responses.forget()
+        side.forget()
+        if side is one.requests:
+            return
         one.doubtful = True
         for stream in one.streams.values():
             stream.holed = True
