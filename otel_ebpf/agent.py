@@ -116,10 +116,10 @@ class Agent:
         gc.freeze()  # what is there now stays: the collector need not look at it again
         heap.give_back()  # libbpf parsed the kernel's BTF in some 20 MB that are free again
 
-    def turn(self) -> None:
-        """Everything that is due now."""
+    def turn(self, last: bool = False) -> None:
+        """Everything that is due now. last: of all turns."""
         now = time.monotonic_ns()
-        drain = self.source.read(now)
+        drain = self.source.read(now, last)
         self._pace(sum(map(len, drain.exchanges)) + sum(map(len, drain.frames)), now)
         self.pipeline.process(drain, now)
         self.health.turned()
@@ -155,7 +155,7 @@ class Agent:
 
     def finish(self) -> None:
         """Read what is left, decide what is held, send what is queued."""
-        self.turn()
+        self.turn(last=True)
         self.pipeline.finish()
         self._export_metrics()
         for sink in self.sinks:

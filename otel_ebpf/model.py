@@ -125,6 +125,7 @@ class Flag(IntFlag):
     ANSWERING = 1 << 17
     BORN = 1 << 18
     CARRIED = 1 << 19
+    SUCCEEDS = 1 << 20
 
 
 STREAM = 1 << 31

@@ -163,6 +163,7 @@ struct task_struct {
 	int pid;
 	int tgid;
 	unsigned int flags;
+	unsigned long nvcsw;
 	struct task_struct *real_parent;
 	struct thread_struct thread;
 	struct files_struct *files;

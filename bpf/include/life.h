@@ -34,8 +34,11 @@ static __always_inline void finish(struct conn *c, struct sock *sk, bool storage
 	close_http2(c, EXCHANGE_LAST | c->reset, now);
 	/* Whoever closes it is mostly the thread that had its request open. */
 	struct thread *t = known_thread(storage);
-	if (t)
-		settle_request(c, t);
+	if (!t)
+		return;
+	settle_request(c, t);
+	if (c->client)
+		t->closed = awake_since();
 }
 
 static __always_inline int on_finished(struct sock *sk, bool by_call, bool storage)
@@ -98,6 +101,7 @@ static __always_inline int on_state(struct sock *sk, int new, bool storage)
 		c->k.flags |= CONNECTION_BORN;
 		if (t) {
 			c->k.birth_after = t->received;
+			c->succeeds = t->closed == awake_since();
 			/* Go's net/http dials for one request and gives the connection to another. */
 			if (runtime_of(t) != RUNTIME_GO)
 				c->k.birth_unit = look_up_unit(t, c->k.id, true, true, storage);

@@ -137,7 +137,7 @@ static __always_inline void begin_request(struct conn *c, struct payload *p, str
 			x->after = c->k.birth_after;
 			if (c->k.birth_unit >> 56 == UNIT_ASYNC) /* what runs when it is there is its own */
 				x->unit_req = c->k.birth_unit;
-			x->flags |= EXCHANGE_BORN;
+			x->flags |= EXCHANGE_BORN | (c->succeeds ? EXCHANGE_SUCCEEDS : 0);
 		}
 		if (c->epoll)
 			x->flags |= EXCHANGE_EPOLL;
@@ -479,9 +479,11 @@ static __always_inline void keep_open(u32 tgid, u64 since, u64 now)
 /* Run over all connections by user space, some times a second while any exchange is in progress. */
 static __always_inline void sweep(struct conn *c, struct payload *p, u64 now, bool modern)
 {
-	if (!c->client && (c->phase == REQUEST || c->phase == RESPONSE))
+	bool answered = c->phase == RESPONSE && now - c->x.t_rsp_end > config.idle_ns;
+
+	if (!c->client && !answered && (c->phase == REQUEST || c->phase == RESPONSE))
 		keep_open(c->x.tgid, c->x.t_req, now);
-	if (c->phase == RESPONSE && now - c->x.t_rsp_end > config.idle_ns) {
+	if (answered) {
 		find_server_late(c);
 		emit(c, p, now, EXCHANGE_PARTIAL | (c->x.flags & EXCHANGE_PARTIAL ? EXCHANGE_AMENDS : 0), true, modern);
 		c->phase = REPORTED;

@@ -33,6 +33,8 @@ enum exchange_flags {
 	EXCHANGE_ANSWERING = 1 << 17, /* the request in `cause` was being answered already when this one was sent */
 	EXCHANGE_BORN = 1 << 18,      /* client: the first on a connection whose connect() was seen */
 	EXCHANGE_CARRIED = 1 << 19, /* client: the other host was told of it, as a child of `cause` (propagate.bpf.c) */
+	EXCHANGE_SUCCEEDS =
+		1 << 20, /* EXCHANGE_BORN, by a thread that had closed another connection since it slept last */
 };
 
 /* One request and its response, as one end of a connection saw them. Times: CLOCK_MONOTONIC ns; 0 = did not happen. */

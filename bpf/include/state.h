@@ -42,12 +42,13 @@ struct conn {
 	u8 head;    /* the peer's record carries the payload */
 	u8 body;    /* the request may have a body that arrives after an early response */
 	u8 epoll;
-	u8 changed; /* announce again */
-	u8 listed;  /* in local_ends */
-	u8 told;    /* unix: how often the response in progress was sent */
-	u8 paired;  /* unix: neither end has an address (socketpair) */
-	u8 open;    /* the thread x.tid_req has the request in progress among its open ones */
-	u8 exports; /* leads to a receiver of telemetry: see exports.h */
+	u8 changed;  /* announce again */
+	u8 listed;   /* in local_ends */
+	u8 told;     /* unix: how often the response in progress was sent */
+	u8 paired;   /* unix: neither end has an address (socketpair) */
+	u8 open;     /* the thread x.tid_req has the request in progress among its open ones */
+	u8 exports;  /* leads to a receiver of telemetry: see exports.h */
+	u8 succeeds; /* EXCHANGE_SUCCEEDS, of its first exchange */
 	struct http2 h2;
 };
 
@@ -112,6 +113,7 @@ struct thread {
 	u64 tls_conn;    /* connection whose TLS records this thread received last, till a call of the library */
 	u64 tls_written; /* SSL* that has written and whose socket is not known */
 	u64 received;    /* span id of the exchange of which it received bytes last */
+	u64 closed;      /* which time after it slept it closed a connection of its own last (awake_since) */
 	u64 unit;        /* UNIT() that moves the message in hand, without sock_*_length */
 	u64 regs;        /* address of its user registers in the call in progress; 0 without sock_*_length */
 	u64 naming;      /* SSL* that is being told its server's name, 0 outside of that call */
@@ -274,6 +276,14 @@ static __always_inline struct thread *this_thread(bool storage)
 	if (!t)
 		lose(LOSS_NO_THREAD_STATE);
 	return t;
+}
+
+/* A number that is another one, and never 0, each time that the current thread has slept. */
+static __always_inline u64 awake_since(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return BPF_CORE_READ(task, nvcsw) + 1;
 }
 
 /* This thread's state, if it has any. */

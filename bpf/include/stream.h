@@ -237,6 +237,7 @@ static __always_inline int on_end(struct sock *sk, bool storage)
 {
 	struct unix_sock *u = (void *)sk;
 
+	end_segment(known_thread(storage));
 	if (BPF_CORE_READ(sk, __sk_common.skc_family) != AF_UNIX)
 		return 0;
 	end_unix(sk, storage);

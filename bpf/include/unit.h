@@ -193,6 +193,13 @@ static __always_inline void meet_unit(struct thread *t, const struct conn *c, bo
 		t->unit = look_up_unit(t, c->k.id, send, c->client, modern);
 }
 
+/* The thread learned of an end: what it does next is for none of those of which it received bytes before. */
+static __always_inline void end_segment(struct thread *t)
+{
+	if (t && runtime_of(t) == RUNTIME_NODE)
+		segment_after(0);
+}
+
 /* The thread received bytes: what it does next may be for that. */
 static __always_inline void begin_segment(struct thread *t)
 {

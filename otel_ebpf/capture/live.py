@@ -205,12 +205,12 @@ class LiveSource:
             self.propagation = None
             self.failures["propagation"] = str(failure)
 
-    def read(self, now: int) -> Drain:
+    def read(self, now: int, last: bool = False) -> Drain:
         """All that is there. Announcements are read last: they were written before the exchanges that need them.
 
-        Names of servers are, too; one may be read before its connection is announced.
+        Names of servers are, too; one may be read before its connection is announced. last: nothing is read after that.
         """
-        if now - self._swept >= SWEEP_NS:
+        if last or now - self._swept >= SWEEP_NS:
             self._swept = now
             counted = self.statistics()
             tidy = now - self._tidied >= TIDY_NS

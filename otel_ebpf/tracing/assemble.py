@@ -156,8 +156,9 @@ class Assembler:
         return self._give(released, now)
 
     def flush(self) -> Spans:
-        """All rows, with what is known of them now."""
+        """All rows, with what is known of them now: nothing more is to come."""
         pool = self._pool
+        self._openings.conclude()
         now = int(pool.spans.end[pool.state != FREE].max(initial=0))
         released = []
         while len(pool):

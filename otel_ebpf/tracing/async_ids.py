@@ -2,14 +2,21 @@
 
 The execution id (whose callback runs) and the trigger id (what made that resource) each lead to the exchange after
 which they were given (`segments.Segments`): a request, or the response of another call, which then is for the same
-request as that call. Both may lead somewhere, and which one to ask first depends on how a program sends:
+request as that call. Both may lead somewhere, or neither; so there are four rules:
 
-- *by hand-over*: the execution id; but the trigger id for a call that goes out on the connection whose response the
-  loop has just received, since a pool's queue sends there what somebody else has asked for;
-- *trigger first*: timers make their resources in a turn of their own, of which the trigger tells.
+- *hand-over*: the execution id; but the trigger id for a call that goes out on the connection whose response came
+  before, since a pool's queue sends there what somebody else has asked for;
+- *trigger*: timers make their resources in a turn of their own, of which the trigger tells;
+- *turn*: what the loop received last, as promises are continued without ids;
+- *line*: a pool without ids in its queue sends what waits longest (`lines`).
 
-A process shows which one holds for it, apart for calls handed over, for those of which both orders say the same, and
-for those of which they differ: by its agreement with the backward rule of `loops`.
+Which one holds a process shows by its agreement with the backward rule of `loops`, apart for each *kind* of call: on a
+connection whose response came before or not, and in whose callback. What a rule says of a call that comes after another
+call depends on what that one is for, which has to be known by a rule that is believed.
+
+A call that is known by its place in a line, or by a rule that does not hold quite always, has to be *proved*: what
+follows from its response is followed to a call upon whose response the request was answered. What leads to the answer
+of another request is wrong, and so is all that it follows from.
 """
 
 from __future__ import annotations
@@ -17,16 +24,31 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from otel_ebpf.tracing.loops import AGREES, CHAIN, NOBODY, Agreement, Loops
+from otel_ebpf.model import Link
+from otel_ebpf.tracing.lines import in_step, line_up
+from otel_ebpf.tracing.loops import AGREES, CHAIN, LEAST, MANY, NOBODY, Agreement, Loops, Unknown
 from otel_ebpf.tracing.places import Places
 from otel_ebpf.tracing.queues import Ids, Rows
 from otel_ebpf.tracing.rungs.base import NONE
 from otel_ebpf.tracing.segments import Segments, is_async
 from otel_ebpf.tracing.tables import CallTable
 
+NEARLY = 0.95
+"""Share of equal answers from which a rule is used for a process's calls that are proved one by one."""
+SOME = 8
+"""Samples of a rule whose calls are proved one by one."""
 _NOT_YET = 2.0
-_APART = 3
-_HANDED_OVER, _SAME, _DIFFERENT = range(_APART)
+_RULES = 4
+_HAND, _TRIGGER, _TURN, _LINE = range(_RULES)
+_LEAST = (LEAST, LEAST, SOME)
+_LINKS = np.array([Link.ASYNC_ID, Link.ASYNC_ID, Link.TURN, Link.ORDER], np.uint8)
+_IN_NONE, _IN_FRESH, _IN_OTHER = range(3)
+"""In whose callback: of nothing that has an id; of what was made after the last receive; of what is older."""
+_APART, _DIFFER, _SUCCEEDS = 3, 6, 7
+"""Kinds of calls whose connection had a response before; others follow: two ids that lead elsewhere, and connections
+that were opened when others had just been closed, which a pool may have done for whoever waits longest."""
+_KINDS = 8
+_RECENT_NS = np.uint64(10**10)
 
 
 class AsyncIds:
@@ -37,95 +59,192 @@ class AsyncIds:
 
     def __init__(self, segments: Segments, places: Places) -> None:
         self._segments = segments
-        self._by_hand = [Agreement(places) for _ in range(_APART)]
-        self._trigger = [Agreement(places) for _ in range(_APART)]
+        self._agreement = [[Agreement(places, least) for _ in range(_KINDS)] for least in _LEAST]
 
-    def learn(self, loops: Loops) -> None:
-        """Ask the ids of all calls of which it is not known yet where they lead."""
+    def learn(self, loops: Loops, unknown: Unknown) -> None:
+        """Find out all that can be known by now of the calls of loops with ids."""
         calls = loops.calls
-        rows = (~calls.asked_ids & is_async(calls.ids)).nonzero()[0]
-        if len(rows):
-            self._follow(loops, rows)
-        # Not those that were followed back: what a loop received last before a call is not why it sent it, with a
-        # pool's queue or when calls go out at the end of a turn.
-        both = calls.asked_ids & (calls.retro != NOBODY) & ~calls.followed & ~calls.judged_ids
-        calls.judged_ids |= both
-        if both.any():
-            self._compare(calls, both.nonzero()[0])
+        if not calls.numbered.any():
+            return
+        fresh = (calls.numbered & ~calls.asked_ids).nonzero()[0]
+        if len(fresh):
+            self._lead(loops, fresh, ~unknown(calls.tgid[fresh], calls.start[fresh]))
+        recent = calls.start + _RECENT_NS > calls.start.max()
+        left = (calls.numbered & calls.asked_ids & (calls.owner == NOBODY) & recent).nonzero()[0]
+        self._name(loops, left)
+        left = left[calls.owner[left] == NOBODY]
+        drawn = np.zeros(len(calls), np.bool_)
+        drawn[left] = self._drawn(calls, left)
+        if (drawn & ~calls.in_line).any():
+            drawn |= calls.in_line
+            line_up(loops, drawn, unknown)
+            self._name(loops, left)
+        self._prove(loops)
 
-    def say(self, calls: CallTable, at: Rows) -> tuple[Ids, NDArray[np.float64]]:
-        """(k,) span id of a request, or NOBODY; and by what share the rule agrees with the backward one.
+    def say(self, loops: Loops, at: Rows, unknown: Unknown) -> tuple[Ids, NDArray[np.float64], NDArray[np.uint8]]:
+        """(k,) span id of a request, or NOBODY; by what share the rule agrees with the backward one; which `Link`.
 
-        More than 1: it is not known yet where the ids lead, and nobody else knows better.
+        More than 1: it is not known yet where the ids lead, or whether that can be proved, and nobody knows better.
         """
-        said, share = np.zeros(len(at), np.uint64), np.zeros(len(at))
-        kind, tgid = _kinds(calls, at), calls.tgid[at]
-        for i in range(_APART):
-            of = (kind == i).nonzero()[0]
-            if not len(of):
-                continue
-            by_hand, trigger = self._by_hand[i].share(tgid[of]), self._trigger[i].share(tgid[of])
-            first = by_hand >= trigger
-            share[of] = np.where(first, by_hand, trigger)
-            said[of] = np.where(first, calls.by_hand[at[of]], calls.by_trigger[at[of]])
-        with_ids = is_async(calls.ids[at])
-        said[(share < AGREES) | ~with_ids | ~calls.asked_ids[at]] = NOBODY
-        share[with_ids & ~calls.asked_ids[at]] = _NOT_YET
-        return said, share
+        calls = loops.calls
+        named = calls.numbered[at] & (calls.owner[at] != NOBODY) & ~calls.refuted[at]
+        sure = named & (~calls.doubtful[at] | calls.proved[at])
+        in_doubt = (sure & calls.doubtful[at]).nonzero()[0]
+        if len(in_doubt):
+            sure[in_doubt] = self._in_step(loops, at[in_doubt])
+        said = np.where(sure, calls.owner[at], NOBODY)
+        answered = loops.requests.first_byte[loops.find_requests(calls.owner[at])]
+        pending = named & calls.doubtful[at] & ~calls.proved[at] & unknown(calls.tgid[at], answered)
+        pending |= calls.numbered[at] & ~calls.asked_ids[at]
+        share = np.where(pending, _NOT_YET, (said != NOBODY).astype(np.float64))
+        return said, share, _LINKS[calls.rule[at]]
 
-    def _compare(self, calls: CallTable, rows: Rows) -> None:
-        kind = _kinds(calls, rows)
-        for order, agreements in ((calls.by_hand, self._by_hand), (calls.by_trigger, self._trigger)):
-            for i, agreement in enumerate(agreements):
-                of = rows[(kind == i) & (order[rows] != NOBODY)]
-                agreement.note(calls.tgid[of], order[of] == calls.retro[of])
+    def _lead(self, loops: Loops, rows: Rows, known: NDArray[np.bool_]) -> None:
+        """Follow the ids of calls as soon as all that they lead to is known.
 
-    def _follow(self, loops: Loops, rows: Rows) -> None:
+        What is neither a request nor a call has not ended, or has not been handed over; or is nothing to ask: several
+        calls in one, or long ago. known: (k,) all requests that they may be for are.
+        """
+        calls = loops.calls
+        execution, trigger = self._segments.causes(calls.thread[rows], calls.ids[rows])
+        there = np.ones(len(rows), np.bool_)
+        for cause in (execution, trigger):
+            there &= (cause == 0) | (loops.find_requests(cause) != NONE) | (loops.find_calls(cause) != NONE) | known
+        rows, execution, trigger = rows[there], execution[there], trigger[there]
+        after = calls.after[rows]
+        by_id, by_turn = (self._same_connection(loops, rows, cause) for cause in (execution, after))
+        own = by_id | by_turn
+        fresh = (execution != 0) & ((execution == after) | by_id)
+        where = np.where(fresh, _IN_FRESH, np.where(is_async(calls.ids[rows]), _IN_OTHER, _IN_NONE))
+        differ = (execution != 0) & (trigger != 0) & (execution != trigger) & (where == _IN_OTHER)
+        kind = np.where(own, where, np.where(differ, _DIFFER, _APART + where))
+        calls.kind[rows] = np.where(calls.succeeds[rows] & (kind == _APART + _IN_FRESH), _SUCCEEDS, kind)
+        calls.execution[rows], calls.trigger[rows], calls.reused[rows] = execution, trigger, own
+        calls.asked_ids[rows] = True
+
+    def _same_connection(self, loops: Loops, rows: Rows, cause: Ids) -> NDArray[np.bool_]:
+        calls, call = loops.calls, loops.find_calls(cause)
+        same: NDArray[np.bool_] = (call != NONE) & (calls.conn[call] == calls.conn[rows])
+        return same
+
+    def _drawn(self, calls: CallTable, rows: Rows) -> NDArray[np.bool_]:
+        """(k,) it went out where a response had come, and no rule tells for whom: it may have waited in a line."""
+        share = self._shares(calls, rows)[:_LINE].max(axis=0, initial=0.0)
+        drawn: NDArray[np.bool_] = (calls.kind[rows] < _APART) & (share < AGREES)
+        return drawn
+
+    def _shares(self, calls: CallTable, rows: Rows) -> NDArray[np.float64]:
+        """(rules, k) by what share each rule agrees with the backward one, of calls of the same kind and process."""
+        shares = np.zeros((_RULES, len(rows)))
+        for kind in np.unique(calls.kind[rows]).tolist():
+            of = (calls.kind[rows] == kind).nonzero()[0]
+            for rule in range(_LINE):
+                shares[rule, of] = self._agreement[rule][kind].share(calls.tgid[rows[of]])
+        return shares
+
+    def _name(self, loops: Loops, rows: Rows) -> None:
         """Calls after calls: those that need another call's answer come after it."""
         calls = loops.calls
-        cause = np.stack(self._segments.causes(calls.thread[rows], calls.ids[rows]))
-        request, call = (find(cause.ravel()).reshape(cause.shape) for find in (loops.find_requests, loops.find_calls))
-        left = np.arange(len(rows))
         for _ in range(CHAIN):
-            # What is neither here nor there is a request that has not ended, or a call that has not been handed over.
-            asked = calls.asked_ids[call] | ~is_async(calls.ids[call])
-            there = (cause == 0) | (request != NONE) | ((call != NONE) & asked)
-            now = left[there[:, left].all(axis=0)]
+            if not len(rows):
+                return
+            said, causes, certain = self._rules(loops, rows)
+            self._compare(calls, rows, np.where(certain, said, NOBODY))
+            shares = self._shares(calls, rows)
+            shares[(said == NOBODY) | (shares < NEARLY)] = 0.0
+            shares[_LINE, (said[_LINE] != NOBODY) & (shares[:_LINE] == 0.0).all(axis=0)] = NEARLY
+            best = shares.argmax(axis=0)
+            all_rows = np.arange(len(rows))
+            named = np.where(shares[best, all_rows] > 0.0, said[best, all_rows], NOBODY)
+            other = (shares == shares[best, all_rows]) & (said != NOBODY) & (said != named)
+            named[other.any(axis=0)] = NOBODY
+            now = (named != NOBODY).nonzero()[0]
             if not len(now):
                 return
-            at = rows[now]
-            for order, trigger_first in ((calls.by_hand, calls.direct[at]), (calls.by_trigger, np.full(len(at), True))):
-                ways = [self._way(loops, order, at, request[i, now], call[i, now]) for i in (0, 1)]
-                (execution, no_execution), (trigger, no_trigger) = ways
-                order[at] = np.where(
-                    trigger_first,
-                    np.where(no_trigger, execution, trigger),
-                    np.where(no_execution, trigger, execution),
-                )
-            calls.asked_ids[at] = True
-            left = np.setdiff1d(left, now)
+            at, rule = rows[now], best[now]
+            calls.owner[at], calls.rule[at] = named[now], rule
+            calls.step[at] = causes[rule, now]
+            calls.shaky[at] = ~certain[rule, now] | (shares[rule, now] < AGREES)
+            before = loops.find_calls(calls.step[at])
+            doubtful = calls.shaky[at] | ~self._firm(calls, at, rule)
+            calls.doubtful[at] = doubtful | ((before != NONE) & calls.doubtful[before])
+            rows = rows[named == NOBODY]
 
-    def _way(self, loops: Loops, order: Ids, rows: Rows, request: Rows, call: Rows) -> tuple[Ids, NDArray[np.bool_]]:
-        """(k,) the request that one id of each call leads to; (k,) there is none that was open when it was wanted, so
-        that the other id may be asked. Where it leads to a call of which nobody knows what it is for, it ends there."""
+    def _firm(self, calls: CallTable, rows: Rows, rule: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """(k,) the rule needs no proof of each call."""
+        firm: NDArray[np.bool_] = rule < _TURN
+        for kind in np.unique(calls.kind[rows]).tolist():
+            of = ((calls.kind[rows] == kind) & (rule == _TURN)).nonzero()[0]
+            firm[of] = self._agreement[_TURN][kind].known(calls.tgid[rows[of]], MANY)
+        return firm
+
+    def _rules(self, loops: Loops, rows: Rows) -> tuple[Ids, Ids, NDArray[np.bool_]]:
+        """(rules, k) the request that each rule names, or NOBODY; the exchange that leads there; it is certain that
+        this leads there."""
         requests, calls = loops.requests, loops.calls
-        above = np.where(is_async(calls.ids[call]), order[call], self._turns(loops, call))
-        named = np.where(call != NONE, above, NOBODY)
-        at = np.where(request != NONE, request, loops.find_requests(named))
+        causes = np.stack([calls.execution[rows], calls.trigger[rows], calls.after[rows], calls.awaited[rows]])
+        request = loops.find_requests(causes.ravel()).reshape(causes.shape)
+        call = loops.find_calls(causes.ravel()).reshape(causes.shape)
+        named = np.where(request != NONE, causes, np.where(call != NONE, calls.owner[call], NOBODY))
+        certain = (request != NONE) | ((call != NONE) & ~calls.shaky[call])
+        at = loops.find_requests(named.ravel()).reshape(causes.shape)
         wanted = calls.wanted[rows]
         open_then = (requests.start[at] <= wanted) & (wanted <= requests.first_byte[at])
         open_then &= (at != NONE) & (requests.tgid[at] == calls.tgid[rows])
-        blind = (request == NONE) & (call != NONE) & (named == NOBODY)
-        return np.where(open_then, requests.span_id[at], NOBODY), ~open_then & ~blind
+        # Where an id leads to what nobody knows the request of, it ends there: the other one is not asked.
+        blind = (causes != NOBODY) & (named == NOBODY)
+        named = np.where(open_then, named, NOBODY)
+        pick = np.stack([np.where(calls.kind[rows] < _APART, 1, 0), np.full(len(rows), 1), np.full(len(rows), 2)])
+        other = np.stack([1 - pick[0], np.zeros(len(rows), np.intp)])
+        all_rows = np.arange(len(rows))
+        none = ~open_then & ~blind
+        pick[:2] = np.where(none[pick[:2], all_rows], other, pick[:2])
+        pick = np.concatenate([pick, np.full((1, len(rows)), 3)])
+        return named[pick, all_rows], causes[pick, all_rows], certain[pick, all_rows]
 
-    def _turns(self, loops: Loops, call: Rows) -> Ids:
-        """(k,) what is known of a call that was sent without ids."""
-        believed = loops.turn.share(loops.calls.tgid[call]) >= AGREES
-        return np.where(believed, loops.calls.turn[call], NOBODY)
+    def _compare(self, calls: CallTable, rows: Rows, said: Ids) -> None:
+        """Not those that were followed back: what a loop received last before a call is not why it sent it, with a
+        pool's line or when calls go out at the end of a turn."""
+        retro = np.where(calls.followed[rows] | calls.half_seen[rows], NOBODY, calls.retro[rows])
+        kinds = calls.kind[rows]
+        for rule in range(_LINE):
+            bit = np.uint8(1 << rule)
+            new = ((said[rule] != NOBODY) & (retro != NOBODY) & (calls.judged_ids[rows] & bit == 0)).nonzero()[0]
+            calls.judged_ids[rows[new]] |= bit
+            for kind in np.unique(kinds[new]).tolist():
+                of = new[kinds[new] == kind]
+                self._agreement[rule][kind].note(calls.tgid[rows[of]], said[rule, of] == retro[of])
 
+    def _in_step(self, loops: Loops, at: Rows) -> NDArray[np.bool_]:
+        """(k,) what was known of these calls, and of those that led to them, by their place in a line, is right."""
+        calls = loops.calls
+        right = np.ones(len(at), np.bool_)
+        left, call = np.arange(len(at)), at
+        for _ in range(CHAIN):
+            of_line = calls.rule[call] == _LINE
+            right[left[of_line]] &= in_step(loops, call[of_line])
+            before = loops.find_calls(calls.step[call])
+            onward = (before != NONE) & right[left]
+            left, call = left[onward], before[onward]
+            if not len(left):
+                return right
+        right[left] = False
+        return right
 
-def _kinds(calls: CallTable, at: Rows) -> NDArray[np.intp]:
-    """(k,) how a call was sent, and whether its ids contradict each other."""
-    one, other = calls.by_hand[at], calls.by_trigger[at]
-    differ = (one != NOBODY) & (other != NOBODY) & (one != other)
-    return np.where(calls.direct[at], _HANDED_OVER, np.where(differ, _DIFFERENT, _SAME))
+    def _prove(self, loops: Loops) -> None:
+        """Hold what has been named against the answers, back along the calls that led there."""
+        calls = loops.calls
+        rows = (calls.numbered & ~calls.weighed & (calls.owner != NOBODY) & (calls.retro != NOBODY)).nonzero()[0]
+        rows = rows[~calls.followed[rows]]
+        calls.weighed[rows] = True
+        right = calls.owner[rows] == calls.retro[rows]
+        for flag, at in ((calls.proved, rows[right]), (calls.refuted, rows[~right])):
+            for _ in range(CHAIN):
+                flag[at] = True
+                if flag is calls.refuted:  # what has the wrong place in a line says nothing of what was before
+                    at = at[calls.rule[at] != _LINE]
+                at = loops.find_calls(calls.step[at])
+                at = np.unique(at[at != NONE])
+                at = at[~flag[at]]
+                if not len(at):
+                    break

@@ -17,6 +17,7 @@ AMENDS = np.uint32(Flag.AMENDS)
 TLS = np.uint32(Flag.TLS)
 STREAM = np.uint32(_STREAM)
 UNANSWERED = np.uint32(Flag.UNANSWERED)
+SUCCEEDS = np.uint32(Flag.SUCCEEDS)
 AWAKE = np.uint32(Flag.EPOLL | Flag.DISTURBED | Flag.MANY | Flag.UNANSWERED)
 """Any of these: the thread did not simply sleep until its call was answered."""
 

@@ -23,7 +23,7 @@ CHAIN = 16
 """Calls after calls that are followed back to their request."""
 AGREES, LEAST = 0.99, 3
 """Share of equal answers from which a rule is used for a process, and of how many."""
-_MANY = 32
+MANY = 32
 """Samples of a rule that only goes by what came when: a few agree by chance, in a process that is still warming up."""
 _VERY_MANY = 256
 """Samples of what seldom shows that a rule does not hold."""
@@ -64,9 +64,9 @@ class Agreement:
         shares: NDArray[np.float64] = np.where(n >= self._least, self._same[pids] / np.maximum(n, 1), 0.0)
         return shares
 
-    def known(self, tgid: NDArray[np.uint32]) -> NDArray[np.bool_]:
-        """(n,) there are enough."""
-        enough: NDArray[np.bool_] = self._all[self._places.of(tgid)] >= self._least
+    def known(self, tgid: NDArray[np.uint32], least: int = 0) -> NDArray[np.bool_]:
+        """(n,) there are enough, and at least so many."""
+        enough: NDArray[np.bool_] = self._all[self._places.of(tgid)] >= max(self._least, least)
         return enough
 
 
@@ -77,17 +77,17 @@ class Loops:
         """places: those of others who forget at the same time."""
         self.places = places = Places() if places is None else places
         self._received, self._sent = Recent(RequestTable), Recent(CallTable)
-        self.turn, self.handed_over, self.order = (Agreement(places, _MANY) for _ in range(3))
+        self.turn, self.handed_over, self.order = (Agreement(places, MANY) for _ in range(3))
         """of the forward rules with the backward ones; order: of calls that were sent while several requests waited"""
-        self.alone = Agreement(places, _MANY)
+        self.alone = Agreement(places, MANY)
         """of order with its backward rule, where one request waited and one response"""
         self.turn_apart = Agreement(places)
         """of turn with its backward rule, where order says something else"""
-        self.once = Agreement(places, _MANY)
+        self.once = Agreement(places, MANY)
         """whether a call had a request that no other call had: each is passed on once"""
         self.apart = Agreement(places, _VERY_MANY)
         """whether no other request was answered after the same response: what came at once was handled one by one"""
-        self.feasible = Agreement(places, _MANY)
+        self.feasible = Agreement(places, MANY)
         """whether the request that the backward rule names was open when the call was sent"""
 
     @property

@@ -51,6 +51,13 @@ class Openings:
             at, _, sweep = self._sweeps.popleft()
             self._settled = at, sweep
 
+    def conclude(self) -> None:
+        """Answer by the last sweep: nothing more is handed over."""
+        if self._sweeps:
+            at, _, sweep = self._sweeps[-1]
+            self._settled = at, sweep
+            self._sweeps.clear()
+
     def waiting(self, tgid: NDArray[np.uint32], start: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """(n,) whether a request that began before `start` may still be handed over; all of them if nobody tells."""
         return self._waiting(tgid, start, 1)

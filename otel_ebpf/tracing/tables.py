@@ -8,16 +8,18 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from otel_ebpf.tracing.bits import SUCCEEDS
 from otel_ebpf.tracing.queues import NEVER, Ids, Rows
 from otel_ebpf.tracing.rungs.base import NONE, Calls, Requests
 
 ROWS = 1 << 14
 _SPARE = ROWS // 4
 _FLAGS = (
-    *("passed_on", "answered", "looked_at"),
+    *("passed_on", "answered", "looked_at", "outcome"),
     *("handed_over", "queued", "responded", "judged_turn", "judged_order"),
-    *("direct", "followed", "asked_ids", "judged_ids", "judged_apart"),
+    *("direct", "followed", "asked_ids", "judged_apart"),
     *("alone", "answered_alone", "half_seen"),
+    *("numbered", "reused", "succeeds", "in_line", "shaky", "doubtful", "proved", "refuted", "weighed"),
 )
 
 
@@ -27,7 +29,7 @@ class RequestTable:
 
     gone: (m,) when; NEVER: not yet, 0: it needed none. burst: (m,) since when that queue had not been empty then.
     answered: (m,) the same of the queue of responses. looked_at: (m,) the call upon whose response it was answered is
-    known.
+    known. outcome: (m,) as of a call.
     """
 
     span_id: Ids
@@ -41,6 +43,7 @@ class RequestTable:
     passed_on: NDArray[np.bool_]
     answered: NDArray[np.bool_]
     looked_at: NDArray[np.bool_]
+    outcome: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.span_id)
@@ -56,8 +59,16 @@ class CallTable:
     alone: (n,) when it was sent, the request that `order` names was the only one that its thread had to pass on;
     answered_alone: (n,) likewise, of the responses, when the one that `retro_order` names was written. queued,
     responded: (n,) it, or its response, had its place in the order; gone, burst: (n,) of the response, as of a request.
-    judged: (n,) the rule was held against the backward one. ids: (n,) Node's; asked_ids: (n,) they were followed.
-    half_seen: (n,) its process had requests then that nobody saw come.
+    judged: (n,) the rule was held against the backward one. half_seen: (n,) its process had requests then that nobody
+    saw come.
+    ids: (n,) Node's; the rest is of `async_ids`. numbered: (n,) its loop has such ids. asked_ids: (n,) they were
+    followed, to the exchanges `execution` and `trigger`. reused: (n,) it went out where a response had come; succeeds:
+    (n,) on a connection that was opened when another had been closed; port: (n,) of its destination. kind: (n,) as
+    `async_ids` tells calls apart. owner: (n,) the request, by `rule` and by way of the exchange `step`. judged_ids:
+    (n,) bits of the rules that were held against the backward one. shaky: (n,) the rule is not to be believed by
+    itself; doubtful: (n,) or not yet. proved, refuted: (n,) by what followed; weighed: (n,) by its own answer.
+    in_line: (n,) it had its place in the line of those that wait, behind `awaited`. outcome: (n,) its response put
+    nothing into the line, or what it did.
     """
 
     span_id: Ids
@@ -76,8 +87,15 @@ class CallTable:
     gone: Ids
     burst: Ids
     ids: Ids
-    by_hand: Ids
-    by_trigger: Ids
+    execution: Ids
+    trigger: Ids
+    awaited: Ids
+    step: Ids
+    owner: Ids
+    port: NDArray[np.uint16]
+    kind: NDArray[np.uint8]
+    rule: NDArray[np.uint8]
+    judged_ids: NDArray[np.uint8]
     handed_over: NDArray[np.bool_]
     queued: NDArray[np.bool_]
     responded: NDArray[np.bool_]
@@ -86,11 +104,20 @@ class CallTable:
     direct: NDArray[np.bool_]
     followed: NDArray[np.bool_]
     asked_ids: NDArray[np.bool_]
-    judged_ids: NDArray[np.bool_]
     judged_apart: NDArray[np.bool_]
     alone: NDArray[np.bool_]
     answered_alone: NDArray[np.bool_]
     half_seen: NDArray[np.bool_]
+    numbered: NDArray[np.bool_]
+    reused: NDArray[np.bool_]
+    succeeds: NDArray[np.bool_]
+    in_line: NDArray[np.bool_]
+    outcome: NDArray[np.bool_]
+    shaky: NDArray[np.bool_]
+    doubtful: NDArray[np.bool_]
+    proved: NDArray[np.bool_]
+    refuted: NDArray[np.bool_]
+    weighed: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.span_id)
@@ -169,6 +196,9 @@ def call_table(calls: Calls, rows: Rows) -> CallTable:
     names = ("span_id", "tgid", "thread", "conn", "start", "wanted", "first_byte", "end", "after", "ids", "half_seen")
     for name in names:
         setattr(table, name, getattr(calls, name)[rows])
+    table.port = calls.kind[rows].astype(np.uint16)  # its lowest bits
+    table.numbered = (calls.looping & ~calls.threaded)[rows]
+    table.succeeds = calls.has(SUCCEEDS)[rows]
     return table
 
 
@@ -185,4 +215,6 @@ def request_table(requests: Requests, rows: Rows) -> RequestTable:
 def empty(kind: type[Table], n: int = 0) -> Table:
     """n rows of zeros."""
     types: dict[str, type[np.generic]] = {"tgid": np.uint32, **dict.fromkeys(_FLAGS, np.bool_)}
+    types |= {"port": np.uint16}
+    types |= dict.fromkeys(("kind", "rule", "judged_ids"), np.uint8)
     return kind(**{f.name: np.zeros(n, types.get(f.name, np.uint64)) for f in fields(kind)})

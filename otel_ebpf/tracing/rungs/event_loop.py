@@ -44,9 +44,11 @@ _ONCE = 0.9
 """Share of calls that are the only one of their request, from which a second one is strange."""
 _REFUTED = 0.5
 """Share of the calls of which turn and order differ in which turn is right, below which it is not."""
+_BORNE_OUT = 0.95
+"""Share of equal answers from which a rule is used for a process's calls where each is borne out by itself."""
 _ANSWER_NS = np.uint64(50 * 10**6)
 """A request is answered so soon after the call for it was, if that is known by order."""
-_TURN, _ORDER, _IDS = np.uint8(Link.TURN), np.uint8(Link.ORDER), np.uint8(Link.ASYNC_ID)
+_TURN, _ORDER = np.uint8(Link.TURN), np.uint8(Link.ORDER)
 
 
 class EventLoop(Rung):
@@ -69,7 +71,7 @@ class EventLoop(Rung):
         self._method = np.full(len(calls), _TURN)
         self._loops.learn(calls, mine, requests, self._openings.waiting_recently)
         if len(self._loops.calls) and len(self._loops.requests):
-            self._ids.learn(self._loops)
+            self._ids.learn(self._loops, self._openings.waiting_recently)
         self._open = np.zeros(len(calls), np.bool_)
         self._open[mine] = True
         self._later = np.zeros(len(calls), np.bool_)
@@ -98,7 +100,7 @@ class EventLoop(Rung):
         table = self._loops.calls
         at = self._loops.find_calls(calls.span_id[mine[settled]])
         settled, at = settled[at != NONE], at[at != NONE]
-        if not len(at):
+        if not len(at) or not len(self._loops.requests):
             return found, method
         tgid, loops = table.tgid[at], self._loops
         backward = loops.backward(tgid)
@@ -107,7 +109,7 @@ class EventLoop(Rung):
         in_order, order = self._in_order(at, migrates)
         said, by_order = self._weighed(at, in_turn, in_order)
         believed = np.where(by_order, order, turn)
-        named, share = self._ids.say(table, at)
+        named, share, link = self._ids.say(loops, at, self._openings.waiting_recently)
         contradicted = (named != NOBODY) & (said != NOBODY) & (named != said) & (share == believed)
         contradicted |= share > 1
         contradicted |= migrates & (table.retro[at] != NOBODY) & (table.turn[at] != table.retro[at]) & (turn >= AGREES)
@@ -122,10 +124,11 @@ class EventLoop(Rung):
         perhaps &= ~loops.once.known(tgid) | (loops.once.share(tgid) >= AGREES)
         check = np.where(perhaps, table.retro_order[at], check)
         late = (by_order | ((said == NOBODY) & (order >= AGREES))) & ~by_ids & self._answers_come(at)
+        late |= (share > 1) & table.asked_ids[at]
         self._later[mine[settled]] = late
         agree = ~late & ~contradicted & ((said == NOBODY) | (check == NOBODY) | (said == check))
         found[settled] = np.where(agree, np.where(said == NOBODY, check, said), NOBODY)
-        method[settled] = np.where(by_ids, _IDS, np.where(by_order, _ORDER, _TURN))
+        method[settled] = np.where(by_ids, link, np.where(by_order, _ORDER, _TURN))
         return self._possible(calls, mine, found), method
 
     def _in_turn(self, at: Rows, migrates: NDArray[np.bool_]) -> tuple[Ids, NDArray[np.float64]]:
@@ -136,13 +139,15 @@ class EventLoop(Rung):
         loops, table = self._loops, self._loops.calls
         tgid = table.tgid[at]
         share = np.where(table.handed_over[at], loops.handed_over.share(tgid), loops.turn.share(tgid))
-        believed = (share >= AGREES) & (~self._apart(at) | (loops.turn_apart.share(tgid) >= AGREES))
+        believed = share >= np.where(migrates, _BORNE_OUT, AGREES)
+        believed &= ~self._apart(at) | (loops.turn_apart.share(tgid) >= AGREES)
         # Where a request makes one call, one of two that went out in its turn is the loop's own.
         strange = (believed & (table.retro[at] != table.turn[at]) & (loops.once.share(tgid) >= _ONCE)).nonzero()[0]
         if len(strange):
             believed[strange[loops.claimed_twice(at[strange])]] = False
         if migrates.any():
             believed &= ~migrates | loops.borne_out(at)
+        believed &= ~table.numbered[at]
         return np.where(believed, table.turn[at], NOBODY), share
 
     def _in_order(self, at: Rows, migrates: NDArray[np.bool_]) -> tuple[Ids, NDArray[np.float64]]:
@@ -157,7 +162,7 @@ class EventLoop(Rung):
         tgid, order, backward = table.tgid[at], table.order[at], table.retro_order[at]
         always, alone = loops.order.share(tgid), loops.alone.share(tgid)
         alone = np.where(loops.once.share(tgid) >= AGREES, alone, 0.0)
-        none = migrates | (table.ids[at] != NOBODY)
+        none = migrates | table.numbered[at]
         order = np.where(none | among(loops.rivals(), order), NOBODY, order)
         kept = always >= AGREES
         said = np.where(kept, order, NOBODY)
