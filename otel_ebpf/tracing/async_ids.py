@@ -164,7 +164,7 @@ class AsyncIds:
             at, rule = rows[now], best[now]
             calls.owner[at], calls.rule[at] = named[now], rule
             calls.step[at] = causes[rule, now]
-            calls.shaky[at] = ~certain[rule, now] | (shares[rule, now] < AGREES)
+            calls.shaky[at] = ~certain[rule, now] | (shares[rule, now] < AGREES) | (calls.kind[at] == _SUCCEEDS)
             before = loops.find_calls(calls.step[at])
             doubtful = calls.shaky[at] | ~self._firm(calls, at, rule)
             calls.doubtful[at] = doubtful | ((before != NONE) & calls.doubtful[before])
