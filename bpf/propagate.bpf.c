@@ -1,17 +1,7 @@
 /* Context on the wire, for those who ask for it: a request tells the other host by a TCP option in which trace it is, and
  * as which span (see wire.h).
  *
- * Theory of operation. What is sent must be what user space will say when the request is over, and that is known for
- * certain only then. So the kernel tells only what cannot come out otherwise:
- *
- *   the span     is the kernel's own number for the exchange
- *   the trace    of a call: that of the one request that the thread has open, in a process of which user space has seen
- *                that this is always the cause; of a process that receives no requests: its own, of the span
- *   the trace    of a request: what its sender on this host has sent; else what came with it; else the one that follows
- *                from its key, as in user space. Requests that bear a context in their headers are in the trace that
- *                user space reads there: not known here
- *
- * What is not known is not sent. The programs:
+ * What is not known (trace.h says what is) is not sent. The programs:
  *
  *   tcp_sendmsg_locked   before bytes are queued: does a request begin, and what is its context?
  *   sockops              writes it into the segment that begins with these bytes, and reads it at the other host. That a
@@ -62,11 +52,6 @@ static __always_inline bool first_bytes(const struct msghdr *msg, u8 first[FIRST
 	return !bpf_probe_read_user(first, FIRST, (void *)(at + msg->msg_iter.iov_offset));
 }
 
-static __always_inline u64 place_of(u64 key, u32 seq)
-{
-	return mix64(key + seq * GOLDEN);
-}
-
 /* Twice in a row a segment with an option had to be sent again: something on the way may not let it pass. */
 enum { UNLUCKY = 2 };
 static __always_inline bool is_deaf(const struct conn *c, struct wire *w, struct sock *sk)
@@ -84,47 +69,6 @@ static __always_inline bool is_deaf(const struct conn *c, struct wire *w, struct
 	}
 	w->resent = resent;
 	return bpf_map_lookup_elem(&deaf, &to);
-}
-
-/* For the other end, if it is on this host. */
-static __always_inline void note_sent(u64 key, u32 seq, const struct trace *t)
-{
-	u64 place = place_of(key, seq);
-
-	bpf_map_update_elem(&sent_traces, &place, t, BPF_ANY);
-}
-
-/* The trace of a call that this thread is about to make; false: not known. */
-static __always_inline bool settle_call(const struct conn *c, u64 span, const u8 first[FIRST], struct trace *t)
-{
-	u32 tgid = bpf_get_current_pid_tgid() >> 32, doubts = 0;
-	struct thread *thread = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, 0);
-	u64 cause = thread ? only_request(thread, &doubts) : 0;
-
-	if (!bpf_map_lookup_elem(&receivers, &tgid)) {
-		/* A process with an SDK may tell of its other calls itself, under other ids. */
-		if (cause || doubts || !begins_request(first, FIRST)) {
-			count_wire(WIRE_NOT_RECOGNISED);
-			return false;
-		}
-		*t = trace_of(span);
-		return true;
-	}
-	if (!cause || doubts) {
-		count_wire(WIRE_CAUSE_UNKNOWN);
-		return false;
-	}
-	if (!bpf_map_lookup_elem(&proven, &tgid)) {
-		count_wire(WIRE_NOT_PROVEN);
-		return false;
-	}
-	struct trace *of = bpf_map_lookup_elem(&request_traces, &cause);
-	if (!of || !of->id[0]) {
-		count_wire(WIRE_TRACE_UNKNOWN);
-		return false;
-	}
-	*t = *of;
-	return true;
 }
 
 static __always_inline bool is_http2(const u8 b[FIRST]) /* RFC 9113 §3.4 */
@@ -166,10 +110,13 @@ int BPF_PROG(before_send, struct sock *sk, struct msghdr *msg)
 		w->foreign = 1;
 		return 0;
 	}
-	bool known = settle_call(c, span, first, &t);
+	struct thread *thread = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, 0);
+	u32 why = settle_call(thread, span, begins_request(first, FIRST), &t);
 	if (c->k.peer || c->n <= TRIES) /* else its other end is on another host */
 		note_sent(c->k.key, seq, &t);
-	if (!known || c->k.peer)
+	if (why != WIRE_KINDS)
+		count_wire(why);
+	if (why != WIRE_KINDS || c->k.peer)
 		return 0;
 	if (is_deaf(c, w, sk)) {
 		count_wire(WIRE_DEAF);
@@ -197,24 +144,6 @@ int BPF_PROG(after_send, struct sock *sk, int ret, int flags)
 
 /* ---- requests that are received ---- */
 
-/* RFC 1918, RFC 4193, link-local, loopback: as `is_private` of otel_ebpf/tracing/trust.py. */
-static __always_inline bool is_private(const u8 a[16])
-{
-	u64 high = *(u64 *)a, low = *(u64 *)(a + 8);
-
-	if (!high && (u32)low == 0xffff0000u) {
-		u8 one = a[12], two = a[13];
-		return one == 10 || one == 127 || (one == 192 && two == 168) || (one == 172 && two >> 4 == 1) ||
-		       (one == 169 && two == 254);
-	}
-	return (!high && low == 1ull << 56) || (a[0] & 0xfe) == 0xfc || (a[0] == 0xfe && a[1] >> 6 == 2);
-}
-
-static __always_inline bool is_trusted(const struct conn *c)
-{
-	return config.trust == TRUST_ALL || (config.trust == TRUST_PRIVATE && is_private(c->k.remote));
-}
-
 /* The context that came with the segment that begins at `seq`. The slot may be written meanwhile: then its span is 0, or
  * another one. */
 static __always_inline bool came_with(const struct wire *w, u32 seq, struct context *found)
@@ -240,17 +169,6 @@ struct look {
 	u32 len;
 	enum head found;
 };
-
-/* The first letters of all names under which tracers send contexts (otel_ebpf/protocols/headers.py). More than those begin
- * so: then nothing is told, which is no harm. */
-static __always_inline bool may_be_context(u32 name)
-{
-	name |= 0x20202020;
-	return name == 0x63617274 /* trac */ || (name & 0xffffff) == 0x2d3362 /* b3 and - */ ||
-	       (name & 0xffff) == 0x3362 /* b3 */ || name == 0x33622d78 /* x-b3 */ || name == 0x72656275 /* uber */ ||
-	       (name & 0xffffff) == 0x387773 /* sw8 */ || name == 0x61642d78 /* x-da */ ||
-	       name == 0x6d612d78 /* x-am */;
-}
 
 /* What follows a line feed at i: goes on, or ends the look. */
 static __always_inline long look_behind(struct look *l, u32 i)

@@ -62,7 +62,7 @@ class Agent:
             CaptureSettings(
                 request_timeout_ns=int(config.kernel.request_timeout * 1e9),
                 netns=inode_of(config.filter.network_namespace),
-                propagates=config.propagation != "off",
+                propagation=config.propagation,
                 trust=config.traces.trust_incoming,
                 rings={
                     "exchanges_head": config.kernel.rings.head,

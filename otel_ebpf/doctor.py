@@ -263,12 +263,15 @@ def _types(libbpf: ctypes.CDLL) -> Iterator[Check]:
 
 
 def _propagation() -> Iterator[Check]:
-    from otel_ebpf.capture.propagation import refusal
+    from otel_ebpf.capture.propagation import HTTP_HEADER, TCP_OPTION, refusal
 
-    why = refusal()
-    found = why or "can be turned on: propagation=tcp-option"
-    use = "traces across hosts without a gateway"
-    yield Check("context in TCP options", not why, False, use, found, "a gateway joins them: docs/hosts.md")
+    use, instead = "traces across hosts without a gateway", "a gateway joins them: docs/hosts.md"
+    for mode, what in ((TCP_OPTION, "context in TCP options"), (HTTP_HEADER, "context in HTTP headers")):
+        if mode == HTTP_HEADER and os.geteuid() != 0:
+            yield Check(what, None, False, use, "cannot be tried without root", instead)
+            continue
+        why = refusal(mode)
+        yield Check(what, not why, False, use, why or f"can be turned on: propagation={mode}", instead)
 
 
 def _by_rights(supported: bool | None) -> str:
@@ -292,7 +295,7 @@ def _capture(config: Config) -> Iterator[Check]:
     began = time.monotonic()
     try:
         timeout_ns = int(config.kernel.request_timeout * 1e9)
-        source = LiveSource(CaptureSettings(timeout_ns, propagates=config.propagation != "off"))
+        source = LiveSource(CaptureSettings(timeout_ns, propagation=config.propagation))
         try:
             source.start()
             front = "sock_*_length" if source.storage else "sys_exit"

@@ -26,6 +26,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_SOCKHASH = 18,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
@@ -54,6 +55,7 @@ enum {
 };
 enum { SEND_SHUTDOWN = 2, SHUTDOWN_BOTH = 3 };
 enum { MSG_PEEK = 2 };
+enum { O_NONBLOCK = 04000 };
 enum { PF_FORKNOEXEC = 0x40 }; /* forked, and has not called exec */
 enum { EEXIST = 17, EPIPE = 32, ENOSYS = 38, ECONNRESET = 104 };
 enum { S_IFMT = 0170000, S_IFSOCK = 0140000 };
@@ -80,6 +82,7 @@ struct sock_common {
 	u16 skc_family;
 	u8 skc_state;
 	possible_net_t skc_net;
+	unsigned long skc_flags;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 	struct {
@@ -103,6 +106,7 @@ struct inode {
 struct file {
 	struct inode *f_inode;
 	void *private_data;
+	unsigned int f_flags;
 };
 struct socket {
 	struct sock *sk;
@@ -114,9 +118,12 @@ struct sock {
 	u16 sk_type;
 	u8 sk_shutdown;
 	int sk_err;
+	int sk_wmem_queued;
+	int sk_sndbuf;
 	struct socket_wq *sk_wq;
 	struct socket *sk_socket;
 };
+enum sock_flags { SOCK_ZEROCOPY };
 struct inet_bind_bucket {
 	signed char fastreuse;
 };
@@ -131,6 +138,8 @@ struct tcp_sock {
 	u64 bytes_received;
 	u64 bytes_acked;
 	u32 total_retrans;
+	u32 snd_nxt;
+	u32 mss_cache;
 };
 struct unix_sock {
 	struct unix_address *addr;

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from otel_ebpf.capture.propagation import Propagation
+from otel_ebpf.capture.propagation import HTTP_HEADER, WAYS, Propagation, refusal
 from otel_ebpf.capture.tls import TlsSource
 from otel_ebpf.errors import KernelError, UnsupportedError
 from otel_ebpf.kernel.features import has_sock_length
@@ -58,8 +58,8 @@ class CaptureSettings:
     """inode number of the one network namespace that is observed; 0: all"""
     rings: Mapping[str, int] = field(default_factory=dict)
     """bytes by ring name, powers of two; what is not named keeps its compiled size"""
-    propagates: bool = False
-    """contexts are sent and read in TCP options"""
+    propagation: str = "off"
+    """in what contexts are sent: as in the configuration"""
     trust: str = "all"
     """whose, one of `tracing.trust.NAMES`"""
 
@@ -107,6 +107,10 @@ class LiveSource:
 
     def __init__(self, settings: CaptureSettings, storage: bool | None = None) -> None:
         self.settings = settings
+        self.failures: dict[str, str] = {}
+        """program → why it could not be attached"""
+        if settings.propagation == HTTP_HEADER and storage is None:
+            storage = self._goes_by_storage()
         self.storage = has_sock_length() if storage is None else storage
         front = "storage" if self.storage else "hash"
         self._attached = (("on_send_length", "on_recv_length") if self.storage else ("on_sys_exit",)) + (
@@ -118,8 +122,6 @@ class LiveSource:
         self._sweeper = f"sweep_{front}"
         self._when_needed = _WHEN_NEEDED if self.storage else ""
         self.object = Object("requests", {*self._attached, self._sweeper, "sweep_ends", self._when_needed})
-        self.failures: dict[str, str] = {}
-        """program → why it could not be attached"""
         self.received = dict.fromkeys(_SIZES, 0)
         """exchanges taken out of the rings, by size class"""
         self.frames = dict.fromkeys(_SIZES, 0)
@@ -173,7 +175,7 @@ class LiveSource:
         except KernelError as failure:
             self.tls = None
             self.failures["tls"] = str(failure)
-        if self.settings.propagates:
+        if self.settings.propagation in WAYS and "propagation" not in self.failures:
             self._propagate(constants, unused)
         self._sweep = requests.attach_iterator(
             self._sweeper, requests.maps[_STORAGE_MAPS[0] if self.storage else _HASH_MAPS[0]]
@@ -196,10 +198,18 @@ class LiveSource:
         self._segments = Ring(maps["segments"].fd, maps["segments"].max_entries, btf.dtype("segment"))
         self._exports = Ring(maps["exports"].fd, maps["exports"].max_entries, btf.dtype("export_chunk"))
 
+    def _goes_by_storage(self) -> bool | None:
+        """Headers are put in with the front by sys_exit: what sk_msg programs need is in its hash maps only."""
+        why = refusal(HTTP_HEADER)
+        if not why:
+            return False
+        self.failures["propagation"] = why
+        return None
+
     def _propagate(self, constants: dict[str, int], unused: Collection[str]) -> None:
         """After all other programs are attached: it builds on what they find."""
         try:
-            self.propagation = Propagation(self.object, constants, unused)
+            self.propagation = WAYS[self.settings.propagation](self.object, constants, unused)
             self.propagation.start()
         except (KernelError, UnsupportedError) as failure:
             self.propagation = None
@@ -279,7 +289,8 @@ class LiveSource:
         """Descriptors that tell when a ring fills (edge-triggered): see `wakeup` in bpf/include/emit.h."""
         names = (*(f"{kind}_{size}" for kind in ("exchanges", "frames") for size in _SIZES), *_TELLING)
         rings = [self.object.maps[name].fd for name in names]
-        return [*rings, self.propagation.ring] if self.propagation else rings
+        more = self.propagation.rings if self.propagation else {}
+        return [*rings, *(self.propagation.object.maps[name].fd for name in more)] if self.propagation else rings
 
     def fills(self) -> dict[str, float]:
         """Part of each ring that is in use."""
@@ -294,7 +305,8 @@ class LiveSource:
             "exports": self._exports,
         }
         fills = {name: ring.fill for name, ring in rings.items()}
-        return {**fills, "arrived_contexts": self.propagation.fill} if self.propagation else fills
+        more = self.propagation.rings if self.propagation else {}
+        return fills | {name: ring.fill for name, ring in more.items()}
 
     def follow_exports(self, ports: Iterable[int]) -> None:
         """There are receivers of telemetry: what clients write to these ports, in plain text, is handed over whole."""

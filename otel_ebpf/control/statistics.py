@@ -194,7 +194,7 @@ INSTRUMENTS = {
             "otel_ebpf.propagation",
             "counter",
             "{request}",
-            "Requests to and from other hosts, by what became of their context in TCP options (with `propagation`)",
+            "Requests to and from other hosts, by what became of their context on the wire (with `propagation`)",
             (_OUTCOME,),
         ),
         Instrument("process.cpu.time", "counter", "s", "CPU time of the agent", (_MODE,)),

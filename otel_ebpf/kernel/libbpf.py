@@ -119,6 +119,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map_delete_elem": (_I, (_I, _P)),
     "bpf_map_lookup_batch": (_I, (_I, _P, _P, _P, _P, C.POINTER(_U32), _P)),
     "bpf_iter_create": (_I, (_I,)),
+    "bpf_prog_attach": (_I, (_I, _I, _I, _U32)),
     "bpf_obj_get_info_by_fd": (_I, (_I, _P, C.POINTER(_U32))),
     "bpf_enable_stats": (_I, (_I,)),
     "libbpf_num_possible_cpus": (_I, ()),

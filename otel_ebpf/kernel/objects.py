@@ -24,6 +24,7 @@ from otel_ebpf.kernel.btf import Btf, object_path
 _RUN_TIME = 0  # enum bpf_stats_type
 _AT_ONCE = 32
 """Links that are destroyed at the same time."""
+_SK_MSG_VERDICT = 7  # enum bpf_attach_type
 _BATCH = 512
 """Entries that are read at once: more than any bucket of a hash map holds, as the kernel wants it."""
 
@@ -90,6 +91,11 @@ class Map:
     def update(self, key: NDArray[np.generic], value: NDArray[np.generic]) -> None:
         """Make an entry, or write over it; raises KernelError (the map is full)."""
         libbpf.call("bpf_map_update_elem", self.fd, key.ctypes.data, value.ctypes.data, 0)
+
+    def has(self, key: NDArray[np.generic], value: np.dtype[Any]) -> bool:
+        """Is there such an entry?"""
+        found = np.empty(1, value)
+        return not libbpf.library().bpf_map_lookup_elem(self.fd, key.ctypes.data, found.ctypes.data)
 
     def delete(self, key: NDArray[np.generic]) -> None:
         """Remove one entry, if it is there."""
@@ -203,6 +209,11 @@ class Object:
         """Attach to a cgroup (its descriptor): for all sockets of its processes, beside what others have attached."""
         link = self.links[program] = Link(libbpf.pointer("bpf_program__attach_cgroup", self._programs[program], cgroup))
         return link
+
+    def attach_map(self, program: str, sockets: Map) -> None:
+        """Attach an sk_msg program to a map of sockets, for as long as that is there: it sees what they send."""
+        fd = libbpf.call("bpf_program__fd", self._programs[program])
+        libbpf.call("bpf_prog_attach", fd, sockets.fd, _SK_MSG_VERDICT, 0)
 
     def attach_iterator(self, program: str, over: Map) -> Iterator:
         """Attach an iterator program to a map."""

@@ -150,7 +150,9 @@ def take_over(spans: Spans, clients: Rows, servers: Rows) -> None:
         if lengths.any():
             length[clients], start[clients] = lengths, start[servers]
     spans.request_id[clients] = spans.request_id[servers]
-    carries = spans.remote_parent[servers].nonzero()[0]
+    # A header that was put in on the way names the client's span itself: of that it is no child.
+    carried = spans.remote_parent[servers]
+    carries = ((carried != 0) & (carried != spans.span_id[clients])).nonzero()[0]
     if len(carries):
         clients, servers = clients[carries], servers[carries]
         for name in ("remote_link", "remote_trace", "remote_parent", "remote_flags"):

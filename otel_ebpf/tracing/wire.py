@@ -1,4 +1,4 @@
-"""Contexts that travel beside the bytes of requests (TCP options), and whether what was sent came out as it was said.
+"""Contexts that travel with requests (in TCP options, in headers that are put in), and whether what was sent came out as it was said.
 
 Theory of operation. The kernel side decides what a request bears when it is sent; this agent decides what is true when
 it is over. `Evidence` holds the two against each other: for each process, whether the request that the sending thread
@@ -17,7 +17,7 @@ from otel_ebpf.model import Flag, Link, Spans
 from otel_ebpf.tracing.bits import ANSWERING, CLIENT, EPOLL, MANY, NO_LINK, SERVER
 from otel_ebpf.tracing.processes import DISPATCHES, MANY_LOOPS, MIGRATES, Processes
 
-MODES = ("off", "tcp-option")
+MODES = ("off", "tcp-option", "http-header")
 """`propagation` of the configuration."""
 AGREED = 16
 SDK_SHOWS_NS = 12 * 10**9

@@ -1,0 +1,358 @@
+"""Runs in the guest (`python -m tests.vm.header RESULT`): `propagation: http-header` between two hosts, with real clients.
+
+RESULT is JSON: {"release": …, "refusal": why this kernel cannot, "messages": {case: [sent, received]}, "curl": …, …}, or
+{"release": …, "error": traceback}. It asserts nothing: the host's test does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import http.server
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from otel_ebpf.capture.propagation import HTTP_HEADER, refusal
+from tests.agent import Agent, running_agent
+from tests.e2e.peers import Process
+from tests.e2e.test_hosts import RELAY, by_request
+from tests.hosts import Host, TwoHosts, two_hosts
+from tests.processes import program, running, scratch
+from tests.sink import Sink
+from tests.spans import SeenSpan
+from tests.vm.inside import prepare
+
+PORTS = range(20_040, 20_048)
+ECHO, SHOP_PORT, LEDGER_PORT, STOCK, BUSY, WAITING = PORTS[0], 8000, 8001, PORTS[1], PORTS[2], PORTS[3]
+HELLO = bytes.fromhex("160301020001000000fc0303") + bytes(600)
+LINE = b"GET /x HTTP/1.1\r\n"
+HEAD = LINE + b"Host: there\r\nAccept: */*\r\n\r\n"
+POST = b"POST /x HTTP/1.1\r\nHost: there\r\n"
+PARENT = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
+BODY = bytes(range(256)) * 40
+MESSAGES: dict[str, Sequence[bytes]] = {
+    "plain": [HEAD],
+    "version 1.0": [b"GET / HTTP/1.0\r\n\r\n"],
+    "with a body": [POST + b"Content-Length: 5\r\n\r\nhello"],
+    "with a body of its own": [POST + b"content-length:5\r\n\r\n", b"hello"],
+    "with a long body": [POST + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY],
+    "a body like a request": [POST + b"Content-Length: %d\r\n\r\n" % len(HEAD), HEAD],
+    "in chunks": [POST + b"Transfer-Encoding: chunked\r\n\r\n", b"5\r\nhello\r\n0\r\n\r\n", HEAD],
+    "a long head": [LINE + b"Cookie: " + b"c" * 3900 + b"\r\n\r\n"],
+    "too long a head": [LINE + b"Cookie: " + b"c" * 4900 + b"\r\n\r\n"],
+    "in two parts": [HEAD[:30], HEAD[30:]],
+    "two at once": [HEAD + HEAD],
+    "two without an answer": [HEAD, HEAD],
+    "of a tracer": [LINE + PARENT + b"\r\n"],
+    "of a tracer with its state": [LINE + b"TraceState: a=b\r\n\r\n"],
+    "of another tracer": [LINE + b"X-B3-TraceId: 1\r\n\r\n"],
+    "line feeds alone": [b"GET / HTTP/1.1\nHost: there\n\n"],
+    "folded": [LINE + b" folded\r\n\r\n"],
+    "two lengths": [POST + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello"],
+    "a length and chunks": [POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
+    "a length that is none": [POST + b"Content-Length: 5, 5\r\n\r\nhello"],
+    "a body longer than it says": [POST + b"Content-Length: 2\r\n\r\nhello"],
+    "no method": [b"get / HTTP/1.1\r\nHost: there\r\n\r\n"],
+    "no version": [b"GET /\r\nHost: there\r\n\r\n"],
+    "a tunnel": [b"CONNECT there:80 HTTP/1.1\r\nHost: there\r\n\r\n", HEAD],
+    "HTTP/2": [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", HEAD],
+    "TLS": [HELLO, HEAD],
+    "another protocol": [b"*1\r\n$4\r\nPING\r\n", HEAD],
+}
+"""Case → what is written to one connection, part by part."""
+ROUNDS, WORKERS, REQUESTS = 12, 4, 8
+
+
+def settings(host: Host) -> list[str]:
+    told = (f"propagation={HTTP_HEADER}", "traces.completion=off", f"filter.network_namespace={host.path}")
+    return [word for setting in told for word in ("--set", setting)]
+
+
+def counted(agent: Agent) -> Counter[str]:
+    found = (s for s in agent.metrics() if s.name == "otel_ebpf_propagation_total")
+    return Counter({s.labels["otel_ebpf_outcome"]: int(s.value) for s in found})
+
+
+# ---- messages ----
+
+
+def echo(address: tuple[str, int]) -> None:
+    """A server that answers with what it received, once the client has no more to say."""
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            received = b"".join(iter(lambda: connection.recv(65_536), b""))
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(received) + received)
+
+    with socket.create_server(address, backlog=64) as listener:
+        while True:
+            Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+
+def say(address: tuple[str, int], parts: Sequence[bytes], patience: float | None = 30) -> bytes:
+    """Send the parts over one connection; what arrived of them. patience: None: a socket that blocks."""
+    with socket.create_connection(address, timeout=patience) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in parts:
+            connection.sendall(part)
+            time.sleep(0.05)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    return answer.partition(b"\r\n\r\n")[2]
+
+
+def messages(hosts: TwoHosts, into: Path) -> None:
+    """All MESSAGES, each over a connection of its own; that its program speaks HTTP/1 there is known by then."""
+    door = hosts.door(ECHO)
+    found = {"first": say(door, [HEAD]), "blocking": say(door, [HEAD], None)}
+    for number, (case, parts) in enumerate(MESSAGES.items()):
+        Path("/proc/self/comm").write_text(f"case {number}")  # another program, which speaks HTTP so far
+        say(door, [HEAD])
+        found[case] = say(door, parts)
+    into.write_text(json.dumps({case: received.hex() for case, received in found.items()}))
+
+
+# ---- calls that wait ----
+
+
+def waiting(hosts: TwoHosts, into: Path) -> None:
+    """Receives that block, interrupted by a signal each 20 ms and by a reset at the end: they go on, and say so."""
+    door = hosts.door(WAITING)
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.siginterrupt(signal.SIGALRM, False)
+    said = []
+    for _ in range(3):
+        with socket.create_connection(door) as connection:
+            signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+            connection.sendall(HEAD)
+            try:
+                while part := connection.recv(65_536):
+                    said.append(part.decode())
+            except OSError as failure:
+                said.append(type(failure).__name__)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    into.write_text(json.dumps(said))
+
+
+def slow(address: tuple[str, int]) -> None:
+    """A server that takes its time, and then resets."""
+    with socket.create_server(address) as listener:
+        while True:
+            connection, _ = listener.accept()
+            connection.recv(65_536)
+            time.sleep(0.5)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nlate")
+            time.sleep(0.5)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            connection.close()
+
+
+# ---- load ----
+
+
+class Digest(http.server.BaseHTTPRequestHandler):
+    """Answers with what came: how many contexts, and the digest of the body."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:  # noqa: N802
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        told = len(self.headers.get_all("traceparent") or ())
+        answer = f"{told} {hashlib.sha256(body).hexdigest()}".encode() + body
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+        pass
+
+
+def digest(address: tuple[str, int]) -> None:
+    http.server.ThreadingHTTPServer(address, Digest).serve_forever()
+
+
+def load(hosts: TwoHosts, seconds: float, into: Path) -> None:
+    """Clients that keep their connections for some requests each, until the time is over: what went wrong, what bore a
+    context."""
+    over, found = Event(), Counter[str]()
+
+    def work(number: int) -> None:
+        i = 0
+        while not over.is_set():
+            connection = http.client.HTTPConnection(*hosts.door(BUSY), timeout=60)
+            for _ in range(REQUESTS):
+                i += 1
+                body = hashlib.shake_128(b"%d %d" % (number, i)).digest(1 + i * 977 % 30_000)
+                connection.request("POST", f"/{number}/{i}", body)
+                answer = connection.getresponse().read()
+                told, _, rest = answer.partition(b" ")
+                right = rest == hashlib.sha256(body).hexdigest().encode() + body
+                found[f"told {told.decode()}" if right else "wrong"] += 1
+            connection.close()
+        found["workers"] += 1
+
+    threads = [Thread(target=work, args=(n,)) for n in range(WORKERS)]
+    for thread in threads:
+        thread.start()
+    time.sleep(seconds)
+    over.set()
+    for thread in threads:
+        thread.join()
+    into.write_text(json.dumps(found))
+
+
+# ---- traces ----
+
+
+@contextmanager
+def chain(hosts: TwoHosts) -> Iterator[None]:
+    """driver → shop | router | → stock | router | → ledger, on the host of the shop."""
+    with scratch() as folder, ExitStack() as stack:
+
+        def relay(name: str, host: Host, address: str, *upstream: str) -> None:
+            log = folder / f"{name}.log"
+            ready = lambda: log.exists() and "ready" in log.read_text()  # noqa: E731
+            command = (*host.command, sys.executable, str(RELAY), address, *upstream)
+            stack.enter_context(running(command, ready, log=log, environment={"OTEL_SERVICE_NAME": name}))
+
+        ledger = f"{hosts.client.address}:{LEDGER_PORT}"
+        relay("ledger", hosts.client, ledger)
+        relay("stock", hosts.server, f"{hosts.server.address}:{STOCK}", f"http://{ledger}")
+        door, port = hosts.door(STOCK)
+        relay("shop", hosts.client, f"{hosts.client.address}:{SHOP_PORT}", f"http://{door}:{port}")
+        yield
+
+
+def drive(hosts: TwoHosts, first: int, connections: int = 2) -> list[int]:
+    """Requests one after the other, over some connections; returns their ids."""
+    each = REQUESTS
+
+    def ask() -> None:
+        for n in range(connections):
+            connection = http.client.HTTPConnection(hosts.client.address, SHOP_PORT, timeout=60)
+            for i in range(first + n * each, first + (n + 1) * each):
+                connection.request("GET", f"/r/{i}")
+                assert connection.getresponse().read() == b"((()))"
+            connection.close()
+
+    Process(hosts.client.inside(ask)).end()
+    return list(range(first, first + connections * each))
+
+
+def steps(spans: list[SeenSpan]) -> list[str]:
+    """Kind, service and how it was joined, of one request's spans from the root on; each the child of the one before."""
+    by_parent, line, at = {span.parent: span for span in spans}, [], ""
+    while at in by_parent and len(line) < len(spans):
+        span = by_parent[at]
+        line.append(f"{span.kind} {span.service} {span.get('otel_ebpf.link.method') or ''}".strip())
+        at = span.id
+    return [*line, f"{len({span.trace for span in spans})} trace", f"{len(spans)} spans"]
+
+
+def traces(hosts: TwoHosts) -> dict[str, Any]:
+    with chain(hosts), Sink() as sink, ExitStack() as stack:
+        agents = [
+            stack.enter_context(running_agent(sink.endpoint, *settings(host))) for host in (hosts.client, hosts.server)
+        ]
+        for rounds in range(ROUNDS):
+            before = [counted(agent)["written"] for agent in agents]
+            ids = drive(hosts, 1_000_000 + rounds * 100)
+            if all(counted(a)["written"] - n >= len(ids) for a, n in zip(agents, before, strict=True)):
+                break
+            time.sleep(1)
+        ids = drive(hosts, 0)
+        try:
+            sink.wait(lambda spans: sum(map(len, by_request(spans, ids).values())) >= 6 * len(ids), 60)
+        except AssertionError:
+            print("not all spans came", file=sys.stderr)
+        lines = Counter(" > ".join(steps(some)) for some in by_request(sink.spans(), ids).values())
+        return {
+            "requests": len(ids),
+            "lines": lines,
+            "outcomes": [counted(agent) for agent in agents],
+            "said": [agent.said()[-2000:] for agent in agents],
+        }
+
+
+# ---- all of it ----
+
+
+def serving(host: Host, serve: Callable[[tuple[str, int]], None], port: int) -> Process:
+    """A server on that host, until it is killed."""
+
+    def forever() -> None:
+        signal.alarm(0)
+        serve((host.address, port))
+
+    return Process(host.inside(forever))
+
+
+def in_a_file(host: Host, work: Any, hosts: TwoHosts, *arguments: Any) -> Any:
+    """What a client on that host has written."""
+    with scratch() as folder:
+        into = folder / "found"
+        Process(host.inside(lambda: work(hosts, *arguments, into))).end()
+        return json.loads(into.read_text())
+
+
+def observe() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    with two_hosts(PORTS) as hosts, ExitStack() as stack:
+        for serve, port in ((echo, ECHO), (digest, BUSY), (slow, WAITING)):
+            stack.callback(serving(hosts.server, serve, port).kill)
+        time.sleep(1)
+        with Sink() as sink:
+            with running_agent(sink.endpoint, *settings(hosts.client)) as agent:
+                found["said"] = agent.said()
+                found["messages"] = in_a_file(hosts.client, messages, hosts)
+                found["waiting"] = in_a_file(hosts.client, waiting, hosts)
+                url = "http://{}:{}/".format(*hosts.door(BUSY))
+                curl = (*hosts.client.command, program("curl", "curl"), "-sS", "-d", "body", url)
+                found["curl"] = [subprocess.run(curl, capture_output=True, text=True).stdout for _ in range(3)]
+                found["counts"] = counted(agent)
+                time.sleep(1)
+            found["spans"] = [
+                [span.kind, span.trace, span.id] for span in sink.spans() if span.kind == "client" and not span.parent
+            ]
+            # Killed while clients work, another comes, and goes as it should.
+            worked: dict[str, Any] = {}
+            worker = Thread(target=lambda: worked.update(in_a_file(hosts.client, load, hosts, 30.0)))
+            worker.start()
+            with running_agent(sink.endpoint, *settings(hosts.client)) as agent:
+                time.sleep(6)
+                found["before_kill"] = counted(agent)
+                agent.process.send_signal(signal.SIGKILL)
+                agent.process.wait()
+            worker.join()
+            found["load"] = worked
+        found["traces"] = traces(hosts)
+    return found
+
+
+def main() -> None:
+    found: dict[str, Any] = {"release": os.uname().release}
+    try:
+        prepare()
+        found["refusal"] = refusal(HTTP_HEADER)
+        found |= observe()
+    except BaseException:
+        # A guest has no other way to say what went wrong.
+        found["error"] = traceback.format_exc()
+    Path(sys.argv[1]).write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
