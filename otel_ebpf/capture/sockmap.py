@@ -1,9 +1,9 @@
 """May connections of this host be shown to a program (BPF_MAP_TYPE_SOCKHASH, sk_msg)? Tried out, before any is.
 
-In a map, a socket is served by other functions of the kernel (net/ipv4/tcp_bpf.c), and some kernels' are not right: since
-6.6.128, 6.12.75, 6.18.14 and 6.19 FIONREAD says 0 where bytes are waiting, so that whoever asks it waits for ever; older
-ones announce errors that nobody knows. No version is asked: connections of the agent's own, on loopback, go through what
-bpf/header.bpf.c does with those of others (bpf/sockmap.bpf.c), and every answer must be the usual one.
+In a map, a socket is served by other functions of the kernel (net/ipv4/tcp_bpf.c), and not all kernels have them right:
+from 6.6.128, 6.12.75, 6.18.14 and 6.19 on FIONREAD may say 0 where bytes are waiting, so that whoever asks it waits for
+ever. No version is asked, as distributions mend what they ship: connections of the agent's own, on loopback, go through
+what bpf/header.bpf.c does with those of others (bpf/sockmap.bpf.c), and every answer must be the usual one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def refusal() -> str:
     'this kernel is not fit for it: FIONREAD says 0 of 5 bytes that wait on a socket in a sockmap'
     """
     try:
-        with _connections() as connect:
+        with connections() as connect:
             for check in (_sends, _receives, _fails, _keeps_account, _leaves):
                 check(connect)
     except _WrongError as wrong:
@@ -69,9 +69,7 @@ class _Connect:
 
     def __call__(self) -> tuple[socket.socket, socket.socket]:
         """The client's end, and the server's."""
-        client = self._stack.enter_context(
-            socket.create_connection(self._listener.getsockname(), timeout=PATIENCE_S)
-        )
+        client = self._stack.enter_context(socket.create_connection(self._listener.getsockname(), timeout=PATIENCE_S))
         server = self._stack.enter_context(self._listener.accept()[0])
         server.settimeout(PATIENCE_S)
         _right(self.is_watched(client), "a socket does not get into a sockmap when it is connected")
@@ -84,7 +82,8 @@ class _Connect:
 
 
 @contextlib.contextmanager
-def _connections() -> Iterator[_Connect]:
+def connections() -> Iterator[_Connect]:
+    """What opens them, while the map is there."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         listener.settimeout(PATIENCE_S)

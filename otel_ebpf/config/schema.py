@@ -326,9 +326,9 @@ class Config:
     propagation: str = key(
         Choice(*PROPAGATION),
         "off",
-        "tcp-option: requests to other hosts tell their trace in a TCP option, which the agent there reads; http-header: "
-        "in a traceparent header, where this kernel is fit for it (see docs/propagation.md); off: nothing on the wire is "
-        "changed",
+        "tcp-option: requests to other hosts tell their trace in a TCP option, which the agent there reads; "
+        "http-header: in a traceparent header, where this kernel is fit for it (see docs/propagation.md); off: nothing "
+        "on the wire is changed",
     )
     otlp: Otlp = group(Otlp)
     batch: Batch = group(Batch)

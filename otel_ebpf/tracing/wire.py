@@ -1,4 +1,5 @@
-"""Contexts that travel with requests (in TCP options, in headers that are put in), and whether what was sent came out as it was said.
+"""Contexts that travel with requests (in TCP options, in headers put in), and whether what was sent came out as it was
+said.
 
 Theory of operation. The kernel side decides what a request bears when it is sent; this agent decides what is true when
 it is over. `Evidence` holds the two against each other: for each process, whether the request that the sending thread
