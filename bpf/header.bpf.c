@@ -170,7 +170,7 @@ static __always_inline struct thread *calling_thread(void)
 }
 
 /* The trace of the request that this thread has open, if it was sent on this host and its sender has told it since. */
-static __always_inline void look_up_origin(const struct thread *thread)
+static __always_inline void look_up_origin(struct thread *thread)
 {
 	u32 doubts = 0;
 	u64 cause = thread ? only_request(thread, &doubts) : 0;

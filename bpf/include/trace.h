@@ -97,7 +97,7 @@ static __always_inline void note_sent(u64 key, u32 seq, const struct trace *t)
 }
 
 /* The trace of a call that this thread makes, an HTTP request or another. WIRE_KINDS: it is known; else why it is not. */
-static __always_inline u32 settle_call(const struct thread *thread, u64 span, bool http, struct trace *t)
+static __always_inline u32 settle_call(struct thread *thread, u64 span, bool http, struct trace *t)
 {
 	u32 tgid = bpf_get_current_pid_tgid() >> 32, doubts = 0;
 	u64 cause = thread ? only_request(thread, &doubts) : 0;
