@@ -331,21 +331,22 @@ def in_a_file(host: Host, work: Callable[[Path], None]) -> object:
 
 
 def killed_under_load(hosts: TwoHosts, sink: Sink) -> object:
-    """Clients work before an agent comes, while it is there, and after it was killed."""
+    """Clients work while an agent is there, and after it was killed. They begin when it is ready, for the one CPU."""
     found: list[object] = []
     with scratch() as folder:
         over = folder / "over"
         worker = Thread(target=lambda: found.append(in_a_file(hosts.client, lambda into: load(hosts, over, into))))
-        worker.start()
         try:
             with running_agent(sink.endpoint, *settings(hosts.client)) as agent:
+                worker.start()
                 time.sleep(WORKS_S)
                 agent.process.send_signal(signal.SIGKILL)
                 agent.process.wait()
             time.sleep(WORKS_S / 2)
         finally:
             over.touch()
-            worker.join()
+            if worker.ident:
+                worker.join()
     return found[0]
 
 
