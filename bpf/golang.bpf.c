@@ -6,7 +6,8 @@
  *   send(c, sg, …)                   to a receiver that waits (sg.g)
  *   recv(c, sg, …)                   from a sender that waits; if there is a buffer, it is full: its first value is taken,
  *                                    and the sender's is put in that place
- *   typedmemmove(type, to, from)     into the buffer, or out of it */
+ *   typedmemmove(type, to, from)     into the buffer, or out of it
+ * In the goroutine of a stream of HTTP/2, the call of (*serverConn).runHandler(sc, rw, …). */
 #include "unit.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -214,13 +215,29 @@ static __always_inline void took_out(const struct go_runtime *r, const struct go
 	take(p, ctx->cx, goid, place ? place_and_type(place, select, ctx->ax) : 0);
 }
 
-#define PROGRAM(NAME, BODY)                                                                                            \
+/* rw.rws.stream is { sc, id, … }: each is the first of its struct, and the way leads back to sc. */
+static __always_inline void handles(const struct go_runtime *r, const struct go_process *p, struct pt_regs *ctx)
+{
+	u64 rws = go_word(ctx->bx), stream = rws ? go_word(rws) : 0, unit;
+	struct goroutine g;
+	u32 id;
+
+	if (!stream || go_word(stream) != ctx->ax || bpf_probe_read_user(&id, sizeof(id), (void *)(stream + 8)) ||
+	    !(id & 1) || id >> 31 || !read_goroutine(r, ctx->r14, &g) || !g.parent)
+		return;
+	struct stream_key key = { g.parent, p->tgid, p->generation, id };
+	unit = root_receives(p, g.goid);
+	if (bpf_map_update_elem(&go_handlers, &key, &unit, BPF_ANY))
+		lose(LOSS_NO_ANCESTRY);
+}
+
+#define PROGRAM(NAME, ATTACHED, BODY)                                                                                  \
 	static __always_inline int NAME(struct pt_regs *ctx)                                                           \
 	{                                                                                                              \
 		u32 tgid = bpf_get_current_pid_tgid() >> 32;                                                           \
 		struct runtime *found = bpf_map_lookup_elem(&runtimes, &tgid);                                         \
 		count_hit(tgid);                                                                                       \
-		if (!found || found->kind != RUNTIME_GO || !found->go.probed)                                          \
+		if (!found || found->kind != RUNTIME_GO || !found->go.ATTACHED)                                        \
 			return 0;                                                                                      \
 		const struct go_runtime *r = &found->go;                                                               \
 		const struct go_process process = { tgid, r->generation }, *p = &process;                              \
@@ -236,12 +253,13 @@ static __always_inline void took_out(const struct go_runtime *r, const struct go
 		return NAME(ctx);                                                                                      \
 	}
 
-PROGRAM(go_born, is_born(r, p, ctx))
-PROGRAM(go_sent, sent(r, p, ctx))
-PROGRAM(go_received, received(r, p, ctx, false))
-PROGRAM(go_selected, received(r, p, ctx, true))
-PROGRAM(go_put, put_in(r, p, ctx))
-PROGRAM(go_took, took_out(r, p, ctx, false))
-PROGRAM(go_picked, took_out(r, p, ctx, true))
+PROGRAM(go_born, probed, is_born(r, p, ctx))
+PROGRAM(go_sent, probed, sent(r, p, ctx))
+PROGRAM(go_received, probed, received(r, p, ctx, false))
+PROGRAM(go_selected, probed, received(r, p, ctx, true))
+PROGRAM(go_put, probed, put_in(r, p, ctx))
+PROGRAM(go_took, probed, took_out(r, p, ctx, false))
+PROGRAM(go_picked, probed, took_out(r, p, ctx, true))
+PROGRAM(go_handles, streams, handles(r, p, ctx))
 
 #endif

@@ -25,7 +25,9 @@ struct go_runtime {
 	u64 runtime_end;
 	u64 read_loop; /* start functions of the goroutines of a client's connection, */
 	u64 write_loop;
-	u64 background;  /* and of the one that waits in the name of a server connection's */
+	u64 background; /* and of the one that waits in the name of a server connection's */
+	u64 read_frames
+		[2];     /* and of those that read a server connection's frames of HTTP/2: net/http, golang.org/x/net */
 	u64 thread_slot; /* added to the thread pointer: where the current g is */
 	u32 loop_slot;   /* bytes below the stack's end at which a loop keeps its connection */
 	u32 g_goid;
@@ -42,7 +44,8 @@ struct go_runtime {
 	u32 chan_recvx;
 	u32 chan_recvq;
 	u32 sudog_select;
-	u32 probed;     /* all probes of golang.bpf.c are attached to it */
+	u32 probed;     /* the probes of births and channels are attached to it, */
+	u32 streams;    /* and that of handlers of streams */
 	u32 generation; /* of the process: another one may have its number later */
 };
 
@@ -143,13 +146,11 @@ enum { UNKNOWN_CALLS = 24, RECENT_NS = 1000000000 };
 /* A call is made, and it is not known for whom: where requests are being handled, probes would tell. */
 static __always_inline void is_unknown(const struct go_process *p, struct origin *process)
 {
-	u32 tgid = p->tgid, one = 1;
-
 	if (!process || process->by > UNKNOWN_CALLS || bpf_ktime_get_ns() - process->handed > RECENT_NS)
 		return;
 	process->by++;
 	if (process->by > UNKNOWN_CALLS)
-		bpf_map_update_elem(&probes_wanted, &tgid, &one, BPF_ANY);
+		want_probes(p->tgid, PROBES_WORK);
 }
 
 static __always_inline void is_asked(const struct go_process *p)
@@ -280,4 +281,57 @@ static __always_inline u64 root_answers(const struct go_process *p, u64 goid)
 	struct origin root = { .born = goroutine_unit(goid, 0), .flags = GOROUTINE_ROOT | GOROUTINE_ANSWERED };
 	set_origin(p, goid, &root);
 	return root.born;
+}
+
+/* Streams of HTTP/2. The goroutine of a server connection (serve, of golang.org/x/net/http2 and of what net/http has of it)
+ * makes one that reads frames, and one for each stream that calls the handler. The handler is a root: a probe tells which
+ * stream it has, golang.bpf.c. Which goroutine writes the answer says nothing. */
+struct stream_key {
+	u64 server; /* goid of the connection's goroutine */
+	u32 tgid;
+	u32 generation;
+	u64 stream;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct stream_key);
+	__type(value, u64); /* unit of its handler */
+} go_handlers SEC(".maps");
+/* Owner: the connection; its goroutine. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u64);
+	__type(value, struct goroutine_key);
+} go_servers SEC(".maps");
+
+static __always_inline void reads_frames(const struct go_runtime *r, const struct go_process *p, u64 conn,
+					 const struct goroutine *g)
+{
+	struct goroutine_key server = { .goid = g->parent, .tgid = p->tgid, .generation = p->generation };
+
+	if (!g->parent || bpf_map_lookup_elem(&go_servers, &conn))
+		return;
+	bpf_map_update_elem(&go_servers, &conn, &server, BPF_ANY);
+	if (!r->streams)
+		want_probes(p->tgid, PROBES_STREAMS);
+}
+
+/* The unit that handles a stream of this server connection, 0: not known. It begins to answer. */
+static __always_inline u64 answering_handler(u64 conn, u32 stream)
+{
+	struct goroutine_key *server = bpf_map_lookup_elem(&go_servers, &conn);
+
+	if (!server)
+		return 0;
+	const struct go_process p = { server->tgid, server->generation };
+	struct stream_key key = { server->goid, p.tgid, p.generation, stream };
+	u64 *unit = bpf_map_lookup_elem(&go_handlers, &key);
+	if (!unit)
+		return 0;
+	struct origin *root = find_origin(&p, root_of(*unit));
+	if (root && root->born == *unit)
+		root->flags |= GOROUTINE_ANSWERED;
+	return *unit;
 }

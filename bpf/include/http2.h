@@ -16,6 +16,7 @@
 #pragma once
 
 #include "emit.h"
+#include "unit.h"
 #include "user.h"
 
 RING(frames_head, 1 << 20);
@@ -185,6 +186,7 @@ static __noinline bool tell_frame(struct thread *t, u32 kind, u32 bits, u32 bloc
 	if (!read)
 		lose(LOSS_PAYLOAD_FAULT);
 	r->cause = r->after = 0;
+	r->unit = t->unit;
 	r->bytes = 0;
 	r->flags = r->error = 0;
 	return read;
@@ -257,6 +259,11 @@ static __always_inline void answer_stream(struct thread *t, u32 stream)
 
 	if (f->send) {
 		f->frame.after = t->received;
+		if (t->runtime == RUNTIME_GO) {
+			u64 handler = answering_handler(f->frame.conn, stream);
+			if (handler)
+				f->frame.unit = handler;
+		}
 		settle_stream(t, stream_span(f, stream));
 	} else if (!f->undisturbed || stream != f->asked) {
 		f->frame.flags |= EXCHANGE_DISTURBED;

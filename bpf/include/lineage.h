@@ -22,8 +22,22 @@ struct {
 	__type(value, struct ancestor);
 } ancestry SEC(".maps");
 
-/* Processes in which calls stay undecided that probes would decide: user space attaches them, and takes the process out. */
+/* Which probes would decide what stays undecided in a process: user space attaches them, and takes the process out. */
+enum probes {
+	PROBES_WORK = 1 << 0,    /* who makes goroutines, and hands them work */
+	PROBES_STREAMS = 1 << 1, /* which goroutine handles which stream of HTTP/2 */
+};
 TABLE(probes_wanted, u32, u32, 1024);
+
+static __always_inline void want_probes(u32 tgid, u32 which)
+{
+	u32 *wanted = bpf_map_lookup_elem(&probes_wanted, &tgid);
+
+	if (wanted)
+		*wanted |= which; /* if two do at once, the other one asks again */
+	else
+		bpf_map_update_elem(&probes_wanted, &tgid, &which, BPF_ANY);
+}
 
 enum { GENERATIONS = 12 };
 

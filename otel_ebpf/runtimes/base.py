@@ -32,13 +32,15 @@ class Kind(IntEnum):
 class Probe:
     """A uprobe that a layout needs. file: a path that leads to it for us, e.g. below /proc/PID/map_files.
 
-    offset: in the file. program: of the object of this runtime.
+    offset: in the file. program: of the object of this runtime. need: one of `enum probes` (bpf/include/lineage.h), 0:
+    always.
     """
 
     file: str
     offset: int
     program: str
     returns: bool = False
+    need: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,8 @@ class Layout:
 
     version: of the runtime, for reports, e.g. "3.11.7". probes: to attach now. unprobed: the numbers that are others
     where one of those cannot be attached. on_need: only when calls of the process stay undecided, as they cost it
-    something; needed: the numbers that are others once all of those are attached. refresh: seconds until the process
-    is to be looked at again; 0: never.
+    something; needed: by `Probe.need`, the numbers that are others once all of those are attached. refresh: seconds
+    until the process is to be looked at again; 0: never.
     """
 
     kind: Kind
@@ -58,7 +60,7 @@ class Layout:
     probes: tuple[Probe, ...] = ()
     unprobed: Numbers = field(default_factory=dict)
     on_need: tuple[Probe, ...] = ()
-    needed: Numbers = field(default_factory=dict)
+    needed: Mapping[int, Numbers] = field(default_factory=dict)
     refresh: float = 0.0
 
     def packed(self, btf: Btf) -> bytes:

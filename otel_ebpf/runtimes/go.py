@@ -7,10 +7,14 @@ ones and those with cgo. A version of Go that is not in the table is refused.
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from otel_ebpf.resource.gobuild import go_build
 from otel_ebpf.runtimes import go_code
@@ -29,6 +33,14 @@ _READ_LOOP, _WRITE_LOOP = "net/http.(*persistConn).readLoop", "net/http.(*persis
 _BACKGROUND = "net/http.(*connReader).backgroundRead"
 _NAMES = (_SEND, _RECEIVE, _COPY, _CLEAR, _QUEUE, _BIRTH, _PUT, _TAKE, _SELECT, _READ_LOOP, _WRITE_LOOP, _BACKGROUND)
 _DIALERS, _WAITERS = rb"net/http\.\(\*Transport\)\.dialConn\.", rb"net/http\.\(\*connReader\)\.startBackgroundRead\."
+_WORK, _STREAMS = 1, 2
+"""`enum probes`."""
+_SERVERS = (
+    "net/http.(*http2serverConn).",
+    "net/http/internal/http2.(*serverConn).",
+    "golang.org/x/net/http2.(*serverConn).",
+)
+"""Of HTTP/2: until Go 1.26, since Go 1.27, and beside it."""
 _SITES = (
     (_BIRTH, _QUEUE, "go_born"),
     (_PUT, _SEND, "go_sent"),
@@ -40,6 +52,7 @@ _SITES = (
     (_SELECT, _COPY, "go_put"),
 )
 """(in which function, what it calls there, program): probed at the call instruction, which the kernel emulates."""
+_READERS = 2
 _NEXT = 64
 """Bytes within which one call follows another."""
 _EXPECTED = {"go_born": 1, "go_sent": 2, "go_received": 1, "go_selected": 1, "go_put": 2, "go_took": 1, "go_picked": 1}
@@ -69,6 +82,10 @@ class _Read:
     text: int
     places: dict[str, int]
     sites: tuple[tuple[str, int], ...] = ()
+    handlers: tuple[int, ...] = ()
+    """sites of the call of a stream's handler"""
+    readers: tuple[int, ...] = ()
+    """start functions of who reads frames, likewise from the start of the text"""
     slot: tuple[int, int] = (0, 0)
     loop_slot: int = 0
 
@@ -168,7 +185,8 @@ def _packages(functions: Functions) -> dict[str, int]:
 
 def _look_at_code(elf: Elf, functions: Functions, read: _Read) -> None:
     """Adds what only code says: where g is, the goroutines of a client's connection, the sites of probes."""
-    entries = functions.named(_NAMES)
+    servers = [name + method for name in _SERVERS for method in ("runHandler", "readFrames")]
+    entries = functions.named((*_NAMES, *servers))
 
     def code(entry: int) -> bytes:
         return elf.read(read.text + entry, functions.length(entry))
@@ -189,6 +207,13 @@ def _look_at_code(elf: Elf, functions: Functions, read: _Read) -> None:
             sites.append(("go_picked" if taken else program, read.text + at))
     if Counter(program for program, _ in sites) == _EXPECTED and "runtime" in read.places:
         read.sites = tuple(sites)
+    for server in _SERVERS:
+        for starter in functions.like(re.escape(server.encode())) if server + "runHandler" in entries else ():
+            said = code(starter)
+            handled = go_code.calls(said, starter, entries[server + "runHandler"])
+            read.handlers += tuple(read.text + at for at in handled)
+            if go_code.calls(said, starter, entries.get(server + "readFrames", -1)):
+                read.readers += (starter,)
     slots = set()
     for member, loop in (("read_loop", _READ_LOOP), ("write_loop", _WRITE_LOOP)):
         for starter in functions.like(_DIALERS) if loop in entries else ():
@@ -212,16 +237,22 @@ def _layout(pid: int, descriptor: int, read: _Read) -> Layout | Refusal:
     if not slot and elf.machine == X86_64:
         return Refusal(f"Go {read.version}", "its code does not say where the current goroutine is")
     offsets = read.offsets
-    numbers = {name: offsets[name] for name in _COPIED}
+    numbers: dict[str, int | NDArray[np.uint64]] = {name: offsets[name] for name in _COPIED}
     if offsets.get("g_parent") == offsets["g_start"] - _NEAR:
         numbers["g_parent"] = offsets["g_parent"]
     numbers["g_frame"] = offsets["g_sched"] + offsets["gobuf_bp"]
     numbers |= {member: bias + read.text + at for member, at in read.places.items()}
     numbers |= {"thread_slot": slot & _WORD, "loop_slot": read.loop_slot, "generation": _generation(pid)}
     exe = f"/proc/{pid}/exe"
-    places = [(program, elf.offset(at)) for program, at in read.sites]
-    probes = tuple(Probe(exe, at, program) for program, at in places if at is not None)
-    return Layout(Kind.GO, read.version, numbers, on_need=probes, needed={"probed": 1})
+    sites = [(program, at, _WORK) for program, at in read.sites]
+    if "g_parent" in numbers:
+        numbers["read_frames"] = np.array([bias + read.text + at for at in read.readers[:_READERS]], np.uint64)
+        sites += [("go_handles", at, _STREAMS) for at in read.handlers]
+    places = [(program, elf.offset(at), need) for program, at, need in sites]
+    probes = tuple(Probe(exe, at, program, need=need) for program, at, need in places if at is not None)
+    return Layout(
+        Kind.GO, read.version, numbers, on_need=probes, needed={_WORK: {"probed": 1}, _STREAMS: {"streams": 1}}
+    )
 
 
 def _generation(pid: int) -> int:

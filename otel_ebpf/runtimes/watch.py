@@ -135,24 +135,30 @@ class Runtimes:
                 if pid in self._probed:
                     self._ended.append(pid)
 
-    def need(self, pids: Iterable[int]) -> None:
-        """Calls of these processes stay undecided: attach what helps there and costs them something."""
-        for pid in pids:
-            layout = self._needed.pop(pid, None)
-            if layout is not None:
-                attached = [self._attach(layout.kind, probe, pid) for probe in layout.on_need]
-                with self._wake:
-                    self._probed.add(pid)
-                if all(attached) and layout.needed:
-                    self._tell(pid, replace(layout, numbers={**layout.numbers, **layout.needed}, on_need=()))
+    def need(self, pid: int, which: int) -> None:
+        """Calls of this process stay undecided: attach what helps there and costs it. which: of `Probe.need`."""
+        layout = self._needed.get(pid)
+        wanted = [probe for probe in layout.on_need if probe.need & which] if layout else []
+        if layout is None or not wanted:
+            return
+        del self._needed[pid]
+        rest = tuple(probe for probe in layout.on_need if not probe.need & which)
+        attached = {probe.need: True for probe in wanted}
+        for probe in wanted:
+            attached[probe.need] &= self._attach(layout.kind, probe, pid)
+        with self._wake:
+            self._probed.add(pid)
+        more = {name: number for need, good in attached.items() if good for name, number in layout.needed[need].items()}
+        if more or rest:
+            self._tell(pid, replace(layout, numbers={**layout.numbers, **more}, on_need=rest))
 
     def _answer(self) -> None:
         """Attach what the kernel side asks for, where it meets calls that probes would decide; detach from the dead."""
         number = np.dtype(np.uint32)
         if self._needed:
-            for pid in self._kernel.maps["probes_wanted"].entries(number, number)[0]:
-                self.need([int(pid)])
+            for pid, which in zip(*self._kernel.maps["probes_wanted"].entries(number, number), strict=True):
                 self._kernel.maps["probes_wanted"].delete(np.array(pid))
+                self.need(int(pid), int(which))
         while self._ended:
             ended = self._ended.pop()
             self._probed.discard(ended)

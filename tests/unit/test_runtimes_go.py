@@ -7,9 +7,11 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,7 +99,8 @@ def test_a_program_is_recognised_however_it_was_built(way: str, tmp_path: Path) 
     # The first frame of a goroutine is the same in all versions so far: 5 words and the starter's own two.
     assert said.numbers["loop_slot"] == 56
     assert {"read_loop", "write_loop", "background", "net_http", "thread_slot"} <= said.numbers.keys()
-    assert len(said.on_need) == 9
+    needs = Counter(probe.need for probe in said.on_need)
+    assert needs[1] == 9 and needs[2] >= 2 and np.size(said.numbers["read_frames"]) == 1
     assert all(probe.offset for probe in said.on_need)
     assert len(said.packed(Btf.of_object(object_path("requests")))) > 0
 
