@@ -9,9 +9,10 @@
  *
  * A byte in the request's direction after a response ends the exchange and begins the next. So does nothing else but the
  * close, the sweep of idle connections (sends PARTIAL) and the timeout of unanswered requests. This pairs every protocol
- * in which the two sides take turns, pipelined batches included, without knowing the protocol; two exceptions of HTTP
- * are known here because they would be paired wrongly: interim (1xx) responses, and a body that arrives after an early
- * response. What the bytes mean is for user space.
+ * in which the two sides take turns, pipelined batches included, without knowing the protocol; three exceptions are
+ * known here because they would be paired wrongly: of HTTP interim (1xx) responses, and a body that arrives after an
+ * early response; of MySQL the command that closes a statement, which is not answered. What the bytes mean is for user
+ * space.
  */
 #pragma once
 
@@ -92,9 +93,12 @@ static __always_inline void encrypted(struct conn *c, struct thread *t)
 
 static __always_inline void end_exchange(struct conn *c, struct payload *p, u64 now, u32 flags, bool modern)
 {
-	if (c->phase == REQUEST)
+	if (c->phase == REQUEST) {
+		c->x.t_rsp_end = now; /* so long it was waited for */
+		if (p && !c->head)    /* of the answer before */
+			__builtin_memset(p->response, 0, RESPONSE_SMALL);
 		emit(c, p, now, flags | EXCHANGE_UNANSWERED, false, modern);
-	else if (c->phase == RESPONSE)
+	} else if (c->phase == RESPONSE)
 		emit(c, p, now, flags | (c->x.flags & EXCHANGE_PARTIAL ? EXCHANGE_AMENDS : 0), false, modern);
 	c->phase = IDLE;
 }
@@ -235,17 +239,51 @@ static __always_inline bool is_late_body(const struct conn *c, const struct mess
 	return !at || bpf_probe_read_user(first, len, (void *)at) || !begins_request(first, len);
 }
 
-static __always_inline void take_back_response(struct conn *c)
+enum { STATEMENT_CLOSE = 9 }; /* bytes of COM_STMT_CLOSE: length 5, sequence 0, 0x19, id of the statement (4) */
+static __always_inline bool closes_statement(const u8 *b)
+{
+	return b[0] == 5 && !b[1] && !b[2] && !b[3] && b[4] == 0x19;
+}
+
+/* How many bytes of the message, from its first, are no request: they close a statement, and what follows, then or after
+ * a pause, is for somebody else. Reads the user's bytes only where the server had spoken first, as MySQL's does. */
+static __always_inline u32 not_answered(const struct conn *c, const struct message *m)
+{
+	u8 b[5];
+
+	if (!c->greets || m->len < STATEMENT_CLOSE || !m->from.base ||
+	    bpf_probe_read_user(b, sizeof(b), (void *)m->from.base))
+		return 0;
+	return closes_statement(b) ? STATEMENT_CLOSE : 0;
+}
+
+/* The same, where it came in pieces (a server reads the length first) and a request was begun. */
+static __always_inline bool was_not_answered(struct conn *c, const struct payload *p, struct thread *t)
+{
+	if (!c->greets || c->x.req_bytes != STATEMENT_CLOSE || !closes_statement(p->request))
+		return false;
+	count(STAT_ENDED, 1);
+	c->phase = IDLE;
+	if (t)
+		settle_request(c, t);
+	return true;
+}
+
+static __always_inline void take_back_response(struct conn *c, struct thread *t)
 {
 	struct exchange *x = &c->x;
 
 	c->interim += x->rsp_bytes;
 	c->phase = REQUEST;
 	x->t_rsp = x->t_rsp_end = x->rsp_bytes = x->rsp_cap = 0;
+	if (t && t->answering == x->span_id) { /* begin_response() took it for answered */
+		open_request(t, x->span_id);
+		c->open = 1;
+	}
 }
 
 /* An interim response (RFC 9110 §15.2) is no answer yet: the request goes on. */
-static __always_inline void pass_interim(struct conn *c, struct payload *p, const struct message *m)
+static __always_inline void pass_interim(struct conn *c, struct payload *p, struct thread *t, const struct message *m)
 {
 	struct exchange *x = &c->x;
 
@@ -258,7 +296,7 @@ static __always_inline void pass_interim(struct conn *c, struct payload *p, cons
 		c->interim += CONTINUE;
 		return;
 	}
-	take_back_response(c);
+	take_back_response(c, t);
 }
 
 /* The same at an end that sees no payload: what its peer noted. Returns false when all of the message was interim. */
@@ -286,6 +324,8 @@ static __always_inline bool noted_late(const struct conn *c)
 static __always_inline void on_unsolicited(struct conn *c, struct thread *t, const struct message *m)
 {
 	count(STAT_UNSOLICITED, 1);
+	if (!c->n)
+		c->greets = 1;
 	if (t && !m->send)
 		t->received = 0;
 	if (c->client || c->n || !(c->k.flags & CONNECTION_MIDSTREAM) || c->k.flags & CONNECTION_UNSEEN)
@@ -388,9 +428,15 @@ static __always_inline bool pair_message(struct conn *c, struct payload *p, stru
 				end_exchange(c, p, m->now, 0, modern);
 				if (t) /* it may have had no answer */
 					settle_request(c, t);
+				u32 skip = not_answered(c, m);
+				m->from.base += skip;
+				m->seq += skip;
+				m->len -= skip;
+				if (!m->len)
+					return false;
 				begin_request(c, p, t, m);
 			} else if (noted_late(c)) {
-				take_back_response(c);
+				take_back_response(c, t);
 			} else {
 				c->x.req_bytes += m->len;
 				c->x.t_req_end = m->now;
@@ -398,6 +444,8 @@ static __always_inline bool pair_message(struct conn *c, struct payload *p, stru
 			}
 		}
 		extend_request(c, p, t, m, modern);
+		if (!c->head && p && was_not_answered(c, p, t))
+			return false;
 		if (t && !m->send)
 			t->received = c->x.span_id;
 		if (!c->head && p) {
@@ -436,7 +484,7 @@ static __always_inline bool pair_message(struct conn *c, struct payload *p, stru
 	if (begins_http2(c, p, t, m) || upgrades_to_http2(c, p, t, m, modern))
 		return true;
 	if (c->x.rsp_bytes == m->len && is_interim(p->response)) {
-		pass_interim(c, p, m);
+		pass_interim(c, p, t, m);
 		if (!c->client && c->k.peer)
 			note(c, (c->body ? NOTE_BODY : 0) | c->interim);
 	}

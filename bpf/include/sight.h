@@ -235,5 +235,6 @@ static __always_inline struct conn *first_sight(struct sock *sk, bool storage, b
 	/* A client is met when it connects. */
 	if (protocol == IPPROTO_TCP && (c->client || seen_before(sk, send, len, storage)))
 		c->k.flags |= CONNECTION_MIDSTREAM;
+	c->greets = (c->k.flags & CONNECTION_MIDSTREAM) != 0;
 	return c;
 }

@@ -49,6 +49,7 @@ struct conn {
 	u8 open;     /* the thread x.tid_req has the request in progress among its open ones */
 	u8 exports;  /* leads to a receiver of telemetry: see exports.h */
 	u8 succeeds; /* EXCHANGE_SUCCEEDS, of its first exchange */
+	u8 greets;   /* the server spoke first, or nobody saw who did */
 	struct http2 h2;
 };
 

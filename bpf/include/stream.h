@@ -173,11 +173,12 @@ static __always_inline int on_socket(struct sock *sk, struct message *m, bool st
 		c->copied = seq;
 		m->seq = seq - behind - ret;
 	}
-	/* An end without payload looks at what it sends only where the rest of a body may follow an early response. */
+	/* An end without payload looks at what it sends only where the rest of a body may follow an early response, or
+	 * what closes a statement, which has none. */
 	if (c->head && send && c->phase >= RESPONSE)
 		c->body = noted(c) >> 31;
 	bool exported = storage && send && !c->tls && exporting(c);
-	if (t && (!c->head || (send && c->body) || exported) && !c->tls) {
+	if (t && (!c->head || (send && (c->body || c->greets)) || exported) && !c->tls) {
 		if (!call) {
 			read_syscall(&current, (void *)bpf_task_pt_regs(task), true);
 			call = &current;

@@ -60,6 +60,7 @@ static __always_inline bool bind_tls(const struct tls_key *key, u64 id)
 		return false;
 	s->bound = *key;
 	tls->c.k = s->k;
+	tls->c.greets = 1;
 	tls->c.client = s->client;
 	tls->c.epoll = s->epoll;
 	tls->c.changed = 1;

@@ -107,6 +107,7 @@ class Capture:
         if connection is None:  # its announcement was lost
             connection = np.zeros(1, self.source.object.btf.dtype("connection"))[0]
         kept = request[: head["req_cap"]], response[: head["rsp_cap"]]
+        assert not any(request[head["req_cap"] :]) and not any(response[head["rsp_cap"] :]), head
         self.exchanges[head["span_id"]] = Seen(head, *kept, connection)
 
     def at(self, port: int) -> list[Seen]:

@@ -82,6 +82,20 @@ def test_what_it_sends_before_any_request_has_no_cause(capture: Capture) -> None
     assert call.cause == 0
 
 
+def test_an_interim_response_leaves_the_request_open(capture: Capture) -> None:
+    """RFC 9110 §10.1.1: who is told to go on has no answer yet, and who told it not answered."""
+
+    def work(connection: socket.socket, call: Callable[[], object]) -> None:
+        receive(connection, 7)
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        call()
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    request, (call,) = _serve_and_call(capture, work, 1)
+    assert call.cause == request.span_id
+    assert not call.flag & (Flag.ANSWERING | Flag.MANY)
+
+
 def test_a_new_request_ends_what_the_answered_one_stood_for(capture: Capture) -> None:
     with listening() as front, listening() as back:
 

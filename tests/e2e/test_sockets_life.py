@@ -43,7 +43,26 @@ def test_a_server_that_closes_instead_of_answering(capture: Capture) -> None:
     for end in capture.one(talk.port):
         assert end.has(Flag.UNANSWERED, Flag.LAST)
         assert not end.has(Flag.RESET)
-        assert (end.request, end.rsp_bytes, end.t_rsp, end.t_rsp_end) == (b"ask", 0, 0, 0)
+        assert (end.request, end.rsp_bytes, end.t_rsp) == (b"ask", 0, 0)
+        assert end.t_rsp_end > end.t_req_end
+
+
+def test_a_request_without_an_answer_has_nothing_of_the_answer_before(capture: Capture) -> None:
+    """That the bytes behind what is valid are zero, `Capture` looks at in all records."""
+
+    def serve(connection: socket.socket) -> None:
+        receive(connection, 3)
+        connection.sendall(b"answer")
+        receive(connection, 3)
+
+    def ask(connection: socket.socket) -> None:
+        asking(b"ask", 6)(connection)
+        connection.sendall(b"two")
+        assert connection.recv(1) == b""
+
+    for _, last in capture.ends(converse(serve, ask).port, 2):
+        assert last.has(Flag.UNANSWERED)
+        assert (last.request, last.response) == (b"two", b"")
 
 
 def test_a_server_that_resets_instead_of_answering(capture: Capture) -> None:
@@ -76,6 +95,7 @@ def test_a_client_that_gives_up_has_its_own_duration(capture: Capture) -> None:
     client, server = sorted(capture.wait(lambda: capture.at(talk.port), 2), key=lambda seen: seen.is_server)
     assert client.has(Flag.UNANSWERED, Flag.LAST)
     assert (server.response, client.pair) == (b"late", server.pair)
+    assert client.t_req_end + 100_000_000 <= client.t_rsp_end < server.t_rsp
 
 
 @pytest.mark.parametrize("storage", [True, False], ids=["storage", "hash"])

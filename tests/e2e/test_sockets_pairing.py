@@ -6,6 +6,8 @@ import socket
 import time
 from itertools import pairwise
 
+import pytest
+
 from otel_ebpf.model import Flag
 from tests.e2e.capture import Capture
 from tests.e2e.peers import answering, asking, converse, pause, receive
@@ -226,3 +228,36 @@ def test_a_mysql_packet_whose_header_looks_like_tls_is_none(capture: Capture) ->
     talk = converse(answering(len(packet), b"\1\0\0\1\0"), asking(packet, 5, times=3))
     _, servers = capture.ends(talk.port, 3)
     assert all(server.request == packet[: len(server.request)] for server in servers)
+
+
+@pytest.mark.parametrize("pieces", [(9,), (4, 5), ()], ids=["whole", "length first", "with what follows"])
+def test_the_end_of_a_statement_is_no_request(capture: Capture, pieces: tuple[int, ...]) -> None:
+    """MySQL answers no COM_STMT_CLOSE: what is asked next on the connection begins when it is asked."""
+    greeting, close, ask, answer = b"greeting", b"\5\0\0\0\x19\1\0\0\0", b"\4\0\0\0\x03one", b"answer"
+
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(greeting)
+        for _ in range(WARM_UP + 2):
+            for piece in pieces:
+                receive(connection, piece)
+            receive(connection, len(ask if pieces else close + ask))
+            connection.sendall(answer)
+
+    def call(connection: socket.socket) -> None:
+        receive(connection, len(greeting))
+        for _ in range(WARM_UP + 2):
+            connection.sendall(close if pieces else close + ask)
+            if pieces:
+                time.sleep(0.02)
+                connection.sendall(ask)
+            receive(connection, len(answer))
+
+    talk = converse(serve, call)
+    clients, servers = capture.ends(talk.port, WARM_UP + 2)
+    assert clients[-1].has(Flag.HEAD)
+    for end in clients + servers:
+        assert (end.request, end.response) == (ask, answer)
+        assert end.req_bytes == len(ask)
+        assert not end.has(Flag.UNANSWERED)
+    for client, server in zip(clients, servers, strict=True):
+        assert client.seq_req == server.seq_req
