@@ -134,7 +134,7 @@ def test_a_channel_that_was_there_before_the_agent(sink: Sink) -> None:
                     client.stdin.flush()
                     client.stdout.readline()
                 spans = sink.wait(
-                    lambda spans: len([s for s in spans if s.resource.get("process.pid") == client.pid]) >= 2
+                    lambda spans: len([s for s in spans if s.get("rpc.method") == "shop.Cart/INTERNAL"]) >= 2
                 )
             client.stdin.close()
     known = [span for span in spans if span.get("rpc.method") == "shop.Cart/INTERNAL"]
