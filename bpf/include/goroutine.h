@@ -306,31 +306,43 @@ struct {
 	__type(value, struct goroutine_key);
 } go_servers SEC(".maps");
 
-static __always_inline void reads_frames(const struct go_runtime *r, const struct go_process *p, u64 conn,
+/* Written where it lies: the stack is short here. */
+static __always_inline void reads_frames(const struct go_runtime *r, const struct go_process *p, const u64 *conn,
 					 const struct goroutine *g)
 {
-	struct goroutine_key server = { .goid = g->parent, .tgid = p->tgid, .generation = p->generation };
+	static struct goroutine_key zero;
+	struct goroutine_key *server;
 
-	if (!g->parent || bpf_map_lookup_elem(&go_servers, &conn))
+	if (!g->parent || bpf_map_lookup_elem(&go_servers, conn))
 		return;
-	bpf_map_update_elem(&go_servers, &conn, &server, BPF_ANY);
+	bpf_map_update_elem(&go_servers, conn, &zero, BPF_NOEXIST);
+	server = bpf_map_lookup_elem(&go_servers, conn);
+	if (!server)
+		return;
+	server->goid = g->parent;
+	server->tgid = p->tgid;
+	server->generation = p->generation;
 	if (!r->streams)
 		want_probes(p->tgid, PROBES_STREAMS);
 }
 
-/* The unit that handles a stream of this server connection, 0: not known. It begins to answer. */
-static __always_inline u64 answering_handler(u64 conn, u32 stream)
+/* The unit that handles a stream of this server connection, 0: not known. It begins to answer. room: for a key. */
+static __always_inline u64 answering_handler(const u64 *conn, u32 stream, void *room)
 {
-	struct goroutine_key *server = bpf_map_lookup_elem(&go_servers, &conn);
+	struct goroutine_key *server = bpf_map_lookup_elem(&go_servers, conn), *of_root = room;
+	struct stream_key *key = room;
 
 	if (!server)
 		return 0;
-	const struct go_process p = { server->tgid, server->generation };
-	struct stream_key key = { server->goid, p.tgid, p.generation, stream };
-	u64 *unit = bpf_map_lookup_elem(&go_handlers, &key);
+	key->server = server->goid;
+	key->tgid = server->tgid;
+	key->generation = server->generation;
+	key->stream = stream;
+	u64 *unit = bpf_map_lookup_elem(&go_handlers, key);
 	if (!unit)
 		return 0;
-	struct origin *root = find_origin(&p, root_of(*unit));
+	of_root->goid = root_of(*unit); /* the rest of the key is the same */
+	struct origin *root = bpf_map_lookup_elem(&origins, of_root);
 	if (root && root->born == *unit)
 		root->flags |= GOROUTINE_ANSWERED;
 	return *unit;

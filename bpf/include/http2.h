@@ -260,7 +260,7 @@ static __always_inline void answer_stream(struct thread *t, u32 stream)
 	if (f->send) {
 		f->frame.after = t->received;
 		if (t->runtime == RUNTIME_GO) {
-			u64 handler = answering_handler(f->frame.conn, stream);
+			u64 handler = answering_handler(&f->frame.conn, stream, f->key);
 			if (handler)
 				f->frame.unit = handler;
 		}

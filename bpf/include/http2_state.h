@@ -56,6 +56,7 @@ struct feeding {
 	u64 from;                 /* next byte: its address; 0: cannot be had */
 	u64 after;                /* of the next request */
 	u64 gathered;             /* bytes of DATA that are not told yet */
+	u64 key[3];               /* what is looked up: the stack is too short for it */
 	u32 have;                 /* bytes in block */
 	u32 buffers;              /* of the vector that are left */
 	u32 here;                 /* bytes of the buffer */

@@ -102,7 +102,7 @@ static __always_inline u64 go_unit(const struct go_runtime *r, const struct unit
 		if (r->background && g.start == r->background && !(g.goid = g.parent))
 			return UNIT(UNIT_OPAQUE, 0);
 		if (g.start && (g.start == r->read_frames[0] || g.start == r->read_frames[1]))
-			reads_frames(r, &p, at->conn, &g);
+			reads_frames(r, &p, &at->conn, &g);
 		return root_receives(&p, g.goid);
 	}
 	return unit_of_goroutine(&p, &g);

@@ -30,6 +30,7 @@ _GLANCE = Row(
             limits=(1, 1000),
         ),
         stat("Exchanges", "reqps", rate("otel_ebpf_exchanges_total", HOST)),
+        stat("Frames of HTTP/2", "cps", rate("otel_ebpf_frames_total", HOST)),
         stat("CPU", "percentunit", f"sum(rate(process_cpu_time_seconds_total{selector(HOST)}[{WINDOW}]) {OURS})"),
         stat("Resident memory", "bytes", f"sum(process_memory_usage_bytes{selector(HOST)} {OURS})"),
     ],

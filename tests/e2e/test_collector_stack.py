@@ -5,6 +5,7 @@ the dashboards ask, is done here.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,7 @@ from tests.agent import running_agent
 from tests.collector import build
 from tests.dashboards import CONFIG, NAMES, expand, panels, queries, variables
 from tests.e2e.pairs import run
+from tests.e2e.test_http2 import CALLS, grpc_server
 from tests.jaeger import Jaeger, jaeger
 from tests.processes import answers, free_port, running, scratch
 from tests.prometheus import Prometheus, prometheus
@@ -64,7 +66,7 @@ def scraping(address: str) -> str:
     return yaml.safe_dump(configuration)
 
 
-def traffic(front: Web, store: Server, database: Server, names: Server) -> None:
+def traffic(front: Web, store: Server, database: Server, names: Server, calls: Server) -> None:
     """Some requests of each protocol, some of which fail."""
     for path in ("/hello.txt", "/hello.txt", "/users/17", "/broken"):
         run("curl", "-s", f"{front.url}{path}")
@@ -75,6 +77,7 @@ def traffic(front: Web, store: Server, database: Server, names: Server) -> None:
         run(*psql, statement)
     for name in ("www.test", "nowhere.test"):
         run("dig", "@127.0.0.1", "-p", str(names.port), "+tries=1", name)
+    run(sys.executable, CALLS, "call", str(calls.port), "OK", "INTERNAL")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +91,7 @@ def stack() -> Iterator[Stack]:
         folder, traces, measured = enter(scratch()), enter(jaeger()), enter(prometheus(scraping(scrape)))
         behind = enter(nginx(files={"hello.txt": b"hello\n", "users/17": b"{}"}, locations=broken))
         front = enter(nginx(upstream=behind.url))
-        store, database, names = enter(redis()), enter(postgresql()), enter(dnsmasq())
+        store, database, names, calls = enter(redis()), enter(postgresql()), enter(dnsmasq()), enter(grpc_server())
         enter(
             running_agent(
                 f"http://{HOST}:4317",
@@ -104,9 +107,15 @@ def stack() -> Iterator[Stack]:
         ready = answers(int(scrape.partition(":")[2]))
         enter(running(command, ready, log=folder / "log", environment=environment))
         for _ in range(ROUNDS):
-            traffic(front, store, database, names)
+            traffic(front, store, database, names, calls)
             time.sleep(1)
-        for metric in ("http_server_request", "http_client_request", "db_client_operation", "dns_lookup"):
+        for metric in (
+            "http_server_request",
+            "http_client_request",
+            "db_client_operation",
+            "dns_lookup",
+            "rpc_server_call",
+        ):
             measured.wait(f"sum(rate({metric}_duration_seconds_count[1m])) > 0")
         yield Stack(measured, traces)
 
