@@ -238,7 +238,6 @@ class Pipeline:
         open_since = self.streams.open_since(drain.open_since, drain.swept)
         self.assembler.hear(drain.lineages, open_since, drain.swept, drain.segments, drain.swept_until)
         decided = self.assembler.feed(spans, drain.swept, waits)
-        tell_given_up(decided, self.shapes)
         if now - self._renamed < RENAMED_NS and len(decided):
             decided.resource = self.resources.ids(decided.tgid, decided.start)
         if self.evidence is not None:
@@ -246,9 +245,7 @@ class Pipeline:
             self._proven(fallen, False)
             self._proven(risen, True)
         self._swept = drain.swept
-        self.stages.end("trace")
-        self._graph(decided, drain.swept)
-        self.emit(decided, self.assembler.covered, self.assembler.mates)
+        self._hand_on(decided, drain.swept)
         self._decide_tail()
 
     def finish(self) -> None:
@@ -256,15 +253,9 @@ class Pipeline:
         self.stages.begin()
         spans, waits = self._read(self.streams.finish(), time.monotonic_ns())
         if len(spans):
-            decided = self.assembler.feed(spans, self._swept, waits)
-            self._graph(decided, self._swept)
-            self.emit(decided, self.assembler.covered, self.assembler.mates)
-        decided = self.assembler.flush()
-        tell_given_up(decided, self.shapes)
-        self.stages.end("trace")
-        self._graph(decided, time.monotonic_ns())
+            self._hand_on(self.assembler.feed(spans, self._swept, waits), self._swept)
+        self._hand_on(self.assembler.flush(), time.monotonic_ns())
         self.graph.finish()
-        self.emit(decided, self.assembler.covered, self.assembler.mates)
         self._decide_tail(everything=True)
 
     def _read(self, exchanges: Sequence[Exchanges], now: int) -> tuple[Spans, NDArray[np.uint64]]:
@@ -280,6 +271,13 @@ class Pipeline:
                 spans, waits = spans.take(kept), waits[kept]
         self.stages.end("resource")
         return spans, waits
+
+    def _hand_on(self, decided: Spans, now: int) -> None:
+        """What the assembler has decided, to all that follow."""
+        tell_given_up(decided, self.shapes)
+        self.stages.end("trace")
+        self._graph(decided, now)
+        self.emit(decided, self.assembler.covered, self.assembler.mates)
 
     def _make_tail(self, config: Config) -> Tail | None:
         keys = config.sampling.tail

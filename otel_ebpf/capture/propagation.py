@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
 
 import numpy as np
@@ -43,7 +44,7 @@ def refusal(mode: str = TCP_OPTION) -> str:
     return ""
 
 
-class Propagation:
+class Propagation(ABC):
     """What both ways have in common. object: their programs.
 
     requests: the loaded object of socket messages, whose programs are attached already: these run after them.
@@ -54,9 +55,8 @@ class Propagation:
     """Attached where their sections say."""
     ON_CGROUPS: str
     """Attached to the root of the cgroups."""
-    MAPS: tuple[str, ...] = ()
-    """Outcomes that only the other way has."""
     NOT_OURS: frozenset[str]
+    """Outcomes that only the other way has."""
 
     def __init__(self, requests: Object, constants: dict[str, int], unused: Collection[str]) -> None:
         why = refusal(self.NAME)
@@ -74,8 +74,9 @@ class Propagation:
         self.rings: dict[str, Ring] = {}
         """By name, what the kernel tells."""
 
+    @abstractmethod
     def _open(self) -> Object:
-        raise NotImplementedError
+        """The object, and which of its programs are loaded."""
 
     def start(self) -> None:
         """Load and attach; raises KernelError."""

@@ -60,7 +60,7 @@ def request(fields: Sequence[Field], cut: bool = False) -> Request | None:
     method = target = authority = host = b""
     whole, grpc, timeout = not cut, False, 0
     lines: list[bytes] = []
-    typed = False
+    typed, size = False, 0
     for name, value in fields:
         if name is None:
             whole = False
@@ -79,7 +79,9 @@ def request(fields: Sequence[Field], cut: bool = False) -> Request | None:
         elif name == b"grpc-timeout":
             timeout = _duration(value)
         elif name in _LOOKED_AT and _clean(value):
-            lines.append(b"%s: %s\r\n" % (name, value))
+            if size <= LONGEST:  # a block can say the same long field many thousand times, by a byte each
+                lines.append(b"%s: %s\r\n" % (name, value))
+            size += len(name) + len(value)
     if _METHOD.fullmatch(method) is None:
         return None
     connect = method == b"CONNECT"
@@ -91,8 +93,9 @@ def request(fields: Sequence[Field], cut: bool = False) -> Request | None:
     first = b"%s %s HTTP/2.0\r\n" % (method, target)
     if host:
         first += b"host: %s\r\n" % host
-    text = b"".join((first, *lines, b"\r\n" if whole else b""))
     known = grpc if typed or (whole and not _hides(fields)) else None
+    whole &= size <= LONGEST
+    text = b"".join((first, *lines, b"\r\n" if whole else b""))
     return Request(text[:LONGEST], whole and len(text) <= LONGEST, known, connect, timeout)
 
 
