@@ -596,8 +596,9 @@ static __always_inline void begin_walk(struct thread *t, const struct message *m
 	f->odd = f->dry = f->sure = 0;
 }
 
-/* Is the message a chain of frames, from its first byte to its last? The last may go on if it is DATA. certain: of a
- * connection that is known to speak HTTP/2; else DATA alone, whose header is mostly zeros, says little. */
+/* Is the message a chain of frames, from its first byte to its last? The last may go on if it is DATA, or, where it is
+ * certain that the connection speaks HTTP/2, any: there are programs that read the header of a frame by itself. DATA alone,
+ * whose header is mostly zeros, says little. */
 static __always_inline bool is_chain(struct thread *t, const struct message *m, bool certain, bool modern)
 {
 	struct feeding *f = &t->feeding;
@@ -612,7 +613,9 @@ static __always_inline bool is_chain(struct thread *t, const struct message *m, 
 	walk_all(t, modern);
 	if (f->odd || f->left)
 		return false;
-	return w->have ? f->sure && w->head[3] == TYPE_DATA : f->sure || certain;
+	if (!w->have)
+		return f->sure || certain;
+	return f->sure && w->have == FRAME_HEADER && (certain || w->head[3] == TYPE_DATA);
 }
 
 /* Some frames were not seen: what they added to the tables of header fields (RFC 7541) is missing. */

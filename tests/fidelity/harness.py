@@ -120,11 +120,13 @@ def _run(
     site.look()
     truth = _measure(load, seconds)
     site.look()
-    spans = _all_spans(site, sink, agent)
+    time.sleep(1.0)
+    health = agent.get("/metrics")[1]
+    spans = _all_spans(sink, agent)
     done = truth["done"]
     scores = score(spans, site.hops, done, site.mark)
     if keep:
-        _keep(keep / f"{row.name}-{mode}".replace(" ", "-"), site, spans, truth, agent)
+        _keep(keep / f"{row.name}-{mode}".replace(" ", "-"), site, spans, truth, agent.said() + health)
     return Outcome(
         row, mode, truth["asked"], len(done), tuple(scores.values()), errors=tuple(truth["errors"]), said=agent.said()
     )
@@ -174,15 +176,14 @@ def _measure(load: subprocess.Popen[bytes], seconds: float) -> _Truth:
     return truth
 
 
-def _all_spans(site: Site, sink: Sink, agent: Agent) -> list[SeenSpan]:
+def _all_spans(sink: Sink, agent: Agent) -> list[SeenSpan]:
     """What the agent has told when it has nothing left to tell: it flushes when it ends."""
-    time.sleep(1.0)
     code = agent.stop()
     assert code == 0, f"the agent: exit code {code}\n{agent.said()[-2000:]}"
     return sink.spans()
 
 
-def _keep(folder: Path, site: Site, spans: list[SeenSpan], truth: object, agent: Agent) -> None:
+def _keep(folder: Path, site: Site, spans: list[SeenSpan], truth: object, agent: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {pid for hop in site.hops.values() for pid in hop.pids}
     with (folder / "spans.jsonl").open("w") as file:
@@ -195,6 +196,6 @@ def _keep(folder: Path, site: Site, spans: list[SeenSpan], truth: object, agent:
                 file.write(json.dumps(parts, default=str) + "\n")
     hops = {hop.name: {"pids": sorted(hop.pids), "caller": hop.caller} for hop in site.hops.values()}
     (folder / "truth.json").write_text(json.dumps({"truth": truth, "hops": hops}))
-    (folder / "agent.log").write_text(agent.said())
+    (folder / "agent.log").write_text(agent)
     for log in site.folder.glob("*.log"):
         (folder / log.name).write_bytes(log.read_bytes())
