@@ -53,7 +53,7 @@ static __always_inline int on_finished(struct sock *sk, bool by_call, bool stora
 	if (has_unread(sk))
 		return 0;
 	if (storage && by_call)
-		take_hidden(c, sk, 0);
+		take_hidden(c, sk, 0, read_up_to(sk, true));
 	finish(c, sk, storage);
 	return 0;
 }

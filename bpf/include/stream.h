@@ -105,13 +105,16 @@ static __noinline int on_hidden(struct conn *c, struct sock *sk, struct thread *
 	return 0;
 }
 
-/* What was received since the last message by splice or the like, for which there is no hook: its size is right, its time
- * too late. User space, when there are such bytes, attaches on_space_adjust, which then sees them in time. */
-static __always_inline void take_hidden(struct conn *c, struct sock *sk, struct thread *t)
+/* What was received up to `seq`, since the last message, by splice or the like, for which there is no hook: its size is
+ * right, its time too late. User space, when there are such bytes, attaches on_space_adjust, which then sees them in time.
+ *
+ * Where messages take turns, a send shows it: what had come before it was taken. In HTTP/2 another thread may just be
+ * receiving, and its message is still to be told: there the next one that is received shows what lies before it. */
+static __always_inline void take_hidden(struct conn *c, struct sock *sk, struct thread *t, u32 seq)
 {
-	u32 seq = read_up_to(sk, true), since = c->copied;
+	u32 since = c->copied;
 
-	if (seq == since || c->tls)
+	if (c->tls || (since && (s32)(seq - since) <= 0))
 		return;
 	if (since)
 		on_hidden(c, sk, t, seq - since);
@@ -166,12 +169,14 @@ static __always_inline int on_socket(struct sock *sk, struct message *m, bool st
 	struct syscall current;
 	if (c->k.protocol == IPPROTO_TCP && send) {
 		m->seq = written_up_to(sk, storage) - behind - ret;
-		if (storage)
-			take_hidden(c, sk, t);
+		if (storage && !c->h2.on)
+			take_hidden(c, sk, t, read_up_to(sk, true));
 	} else if (c->k.protocol == IPPROTO_TCP) {
 		u32 seq = read_up_to(sk, storage);
-		c->copied = seq;
 		m->seq = seq - behind - ret;
+		if (storage && c->h2.on)
+			take_hidden(c, sk, t, m->seq);
+		c->copied = seq;
 	}
 	/* An end without payload looks at what it sends only where the rest of a body may follow an early response, or
 	 * what closes a statement, which has none. */

@@ -6,12 +6,15 @@ talk.port, talk.server, talk.client
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
 import sys
+import termios
 import time
 import traceback
+from array import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -131,6 +134,13 @@ def receive(connection: socket.socket, size: int) -> bytes:
             break
         data += piece
     return data
+
+
+def unread(connection: socket.socket) -> int:
+    """How many bytes wait to be received."""
+    waiting = array("i", [0])
+    fcntl.ioctl(connection, termios.FIONREAD, waiting)
+    return waiting[0]
 
 
 def answering(request: int, response: bytes) -> Side:

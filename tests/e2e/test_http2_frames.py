@@ -39,7 +39,7 @@ from tests.e2e.frames import (
     told,
     whole,
 )
-from tests.e2e.peers import Gate, Process, Side, connect, converse, listening, port_of, receive, unix_path
+from tests.e2e.peers import Gate, Process, Side, connect, converse, listening, port_of, receive, unix_path, unread
 from tests.processes import scratch
 
 ASKED = (Kind.HEADERS, WHOLE | Bit.REQUEST | Bit.END_STREAM, 1, GET)
@@ -324,6 +324,33 @@ def test_two_threads_may_move_both_directions_at_once(capture: Capture) -> None:
         said = whole(end)
         assert [stream for _, _, stream, _ in _requests(said)] == list(streams)
         assert [detail for kind, _, _, detail in _responses(said) if kind is Kind.DATA] == [5] * len(streams)
+
+
+def test_a_thread_may_send_while_another_one_waits_for_the_rest_of_its_message(capture: Capture) -> None:
+    """What that one has taken already is not yet told."""
+    answered = Gate()
+
+    def serve(connection: socket.socket) -> None:
+        receive(connection, len(BEGUN + get(1)))
+        connection.sendall(ok(1))
+        answered.open()
+        receive(connection, len(get(3)))
+        connection.sendall(ok(3))
+
+    def ask(connection: socket.socket) -> None:
+        connection.sendall(BEGUN + get(1))
+        size = len(ok(1) + ok(3))
+        waiting = threading.Thread(target=connection.recv, args=(size, socket.MSG_WAITALL))
+        waiting.start()
+        answered.wait()
+        while unread(connection):
+            pass
+        connection.sendall(get(3))
+        waiting.join()
+
+    for end in _ends(capture, serve, ask):
+        assert [stream for _, _, stream, _ in _requests(whole(end))] == [1, 3]
+        assert [stream for _, _, stream, _ in _responses(whole(end))] == [1, 3]
 
 
 def test_a_file_may_be_sent_as_data(capture: Capture, tmp_path: Path) -> None:

@@ -3,16 +3,14 @@ fit for it, tests/vm/test_header.py shows what it does."""
 
 from __future__ import annotations
 
-import array
-import fcntl
 import select
 import subprocess
-import termios
 import time
 
 from otel_ebpf.capture.propagation import HTTP_HEADER, refusal
 from otel_ebpf.capture.sockmap import connections
 from tests.agent import running_agent
+from tests.e2e.peers import unread
 from tests.processes import program
 from tests.servers import nginx
 from tests.sink import Sink
@@ -27,9 +25,8 @@ def test_what_the_agent_says_of_this_kernel_is_what_its_sockets_do() -> None:
         client, server = connect()
         server.sendall(b"hello")
         assert select.select([client], [], [], 5)[0]
-        waiting = array.array("i", [0])
-        fcntl.ioctl(client, termios.FIONREAD, waiting)
-    assert (waiting[0] == 5) is ("FIONREAD" not in said), said
+        waiting = unread(client)
+    assert (waiting == 5) is ("FIONREAD" not in said), said
 
 
 def test_a_kernel_that_is_not_fit_is_refused_with_the_reason_and_the_rest_goes_on(sink: Sink) -> None:
@@ -60,6 +57,4 @@ def test_the_try_leaves_nothing_behind() -> None:
             time.sleep(0.1)
         other.sendall(b"hello")
         assert select.select([kept], [], [], 5)[0]
-        waiting = array.array("i", [0])
-        fcntl.ioctl(kept, termios.FIONREAD, waiting)
-        assert waiting[0] == 5
+        assert unread(kept) == 5
