@@ -416,25 +416,3 @@ int BPF_PROG(after_destroy, struct sock *sk)
 	bpf_map_delete_elem(&carriers, &sock);
 	return 0;
 }
-
-SEC("tp_btf/sched_process_exit")
-int BPF_PROG(after_exit)
-{
-	u64 id = bpf_get_current_pid_tgid();
-	u32 tgid = id >> 32;
-
-	/* Other threads may go on: that they receive requests is for user space to forget. */
-	if (tgid == (u32)id)
-		bpf_map_delete_elem(&proven, &tgid);
-	return 0;
-}
-
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(after_exec)
-{
-	u32 tgid = bpf_get_current_pid_tgid() >> 32;
-
-	bpf_map_delete_elem(&receivers, &tgid);
-	bpf_map_delete_elem(&proven, &tgid);
-	return 0;
-}

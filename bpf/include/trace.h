@@ -148,3 +148,25 @@ static __always_inline bool may_be_context(u32 name)
 	       (name & 0xffffff) == 0x387773 /* sw8 */ || name == 0x61642d78 /* x-da */ ||
 	       name == 0x6d612d78 /* x-am */;
 }
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(after_exit)
+{
+	u64 id = bpf_get_current_pid_tgid();
+	u32 tgid = id >> 32;
+
+	/* Other threads may go on: that they receive requests is for user space to forget. */
+	if (tgid == (u32)id)
+		bpf_map_delete_elem(&proven, &tgid);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(after_exec)
+{
+	u32 tgid = bpf_get_current_pid_tgid() >> 32;
+
+	bpf_map_delete_elem(&receivers, &tgid);
+	bpf_map_delete_elem(&proven, &tgid);
+	return 0;
+}

@@ -18,7 +18,6 @@ ROWS = (
             App("server", (_GO, "--serves", "h2", "--calls", "h1")),
         ),
         modes=BOTH,
-        target=CERTAIN,
         build=toolchains.go("goh2"),
     ),
     Row(
