@@ -9,25 +9,23 @@ All connections are kept alive. That a span belongs to a request is told by its 
 from __future__ import annotations
 
 import http.client
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from tests.agent import running_agent
 from tests.e2e.peers import at_once
+from tests.e2e.relays import by_request, relay
 from tests.gateway import gateway
-from tests.hosts import Host, TwoHosts, two_hosts
-from tests.processes import running, scratch
+from tests.hosts import TwoHosts, two_hosts
+from tests.processes import scratch
 from tests.servers import make_certificate
 from tests.sink import Sink
 from tests.spans import SeenSpan
 
-RELAY = Path(__file__).parent / "programs" / "relay.py"
 PORTS = range(20_010, 20_014)
 CLIENTS, REQUESTS = 8, 15
 HOPS = [("", "shop"), ("shop", "stock"), ("stock", "depot"), ("shop", "stock"), ("stock", "depot")]
@@ -61,40 +59,18 @@ def shop() -> Iterator[Shop]:
         certificate, key = folder / "certificate.pem", folder / "key.pem"
         make_certificate(certificate, key)
 
-        def relay(name: str, host: Host, address: str, *upstream: str, label: str) -> None:
-            log = folder / f"{label}.log"
-            command = (*host.command, sys.executable, str(RELAY), address, *upstream)
-            ready = lambda: log.exists() and "ready" in log.read_text()  # noqa: E731
-            stack.enter_context(running(command, ready, log=log, environment={"OTEL_SERVICE_NAME": name}))
-
         depot = f"127.0.0.1:{PORTS[2]}"
         plain, secure = (f"{hosts.server.address}:{port}" for port in PORTS[:2])
-        relay("depot", hosts.server, depot, label="depot")
-        relay("stock", hosts.server, plain, f"http://{depot}", label="plain")
-        relay("stock", hosts.server, f"{secure},{certificate},{key}", f"http://{depot}", label="secure")
         doors = [f"{host}:{port}" for host, port in map(hosts.door, PORTS[:2])]
-        relay(
-            "shop", hosts.client, f"{hosts.client.address}:8000", f"http://{doors[0]}", f"https://{doors[1]}", label="s"
-        )
+        front = f"{hosts.client.address}:8000"
+        for service in (
+            relay("depot", hosts.server, depot),
+            relay("stock", hosts.server, plain, f"http://{depot}"),
+            relay("stock", hosts.server, f"{secure},{certificate},{key}", f"http://{depot}"),
+            relay("shop", hosts.client, front, f"http://{doors[0]}", f"https://{doors[1]}"),
+        ):
+            stack.enter_context(service)
         yield Shop(hosts, (hosts.client.address, 8000))
-
-
-def of_request(span: SeenSpan) -> int | None:
-    """Which request a span belongs to, by its path; None: none of ours."""
-    for name in ("url.path", "url.full"):
-        path = str(span.get(name) or "")
-        if "/r/" in path:
-            return int(path.rpartition("/")[2])
-    return None
-
-
-def by_request(spans: Sequence[SeenSpan], ids: Sequence[int]) -> dict[int, list[SeenSpan]]:
-    found: dict[int, list[SeenSpan]] = {}
-    for span in spans:
-        number = of_request(span)
-        if number is not None and number in ids:
-            found.setdefault(number, []).append(span)
-    return found
 
 
 def wrong_in(spans: Sequence[SeenSpan]) -> list[str]:

@@ -11,7 +11,6 @@ import hashlib
 import http.client
 import signal
 import socket
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -23,15 +22,14 @@ import pytest
 from otel_ebpf.capture.propagation import refusal
 from tests.agent import Agent, running_agent
 from tests.e2e.peers import Process, at_once, receive
+from tests.e2e.relays import by_request, chain
 from tests.e2e.sniffing import Segment, sniffing
-from tests.e2e.test_hosts import RELAY, by_request
 from tests.hosts import SHIFT, Host, TwoHosts, two_hosts
-from tests.processes import program, running, scratch
+from tests.processes import program
 from tests.sink import Sink
 from tests.spans import SeenSpan
 
 PORTS = range(20_020, 20_024)
-SHOP, LEDGER = 8000, 8001
 OPTION = 253
 TOLD = b"OT"
 PASS_ROUNDS = 20
@@ -74,12 +72,13 @@ def counted(agent: Agent) -> Counter[str]:
 @dataclass(frozen=True, slots=True)
 class Chain:
     hosts: TwoHosts
+    shop: tuple[str, int]
 
     def drive(self, first: int, headers: dict[str, str] | None = None, clients: int = 1) -> list[int]:
         """So many clients ask at once, each over one connection; returns the ids."""
 
         def ask(number: int) -> None:
-            connection = http.client.HTTPConnection(self.hosts.client.address, SHOP, timeout=30)
+            connection = http.client.HTTPConnection(*self.shop, timeout=30)
             for i in range(first + number * REQUESTS, first + (number + 1) * REQUESTS):
                 connection.request("GET", f"/r/{i}", headers=headers or {})
                 assert connection.getresponse().read() == b"((()))"
@@ -99,22 +98,10 @@ class Chain:
 
 
 @contextmanager
-def chain() -> Iterator[Chain]:
-    """Running services."""
-    with two_hosts(PORTS) as hosts, scratch() as folder, ExitStack() as stack:
-
-        def relay(name: str, host: Host, address: str, *upstream: str) -> None:
-            log = folder / f"{name}.log"
-            ready = lambda: log.exists() and "ready" in log.read_text()  # noqa: E731
-            command = (*host.command, sys.executable, str(RELAY), address, *upstream)
-            stack.enter_context(running(command, ready, log=log, environment={"OTEL_SERVICE_NAME": name}))
-
-        ledger = f"{hosts.client.address}:{LEDGER}"
-        relay("ledger", hosts.client, ledger)
-        relay("stock", hosts.server, f"{hosts.server.address}:{PORTS[0]}", f"http://{ledger}")
-        door, port = hosts.door(PORTS[0])
-        relay("shop", hosts.client, f"{hosts.client.address}:{SHOP}", f"http://{door}:{port}")
-        yield Chain(hosts)
+def services() -> Iterator[Chain]:
+    """Running ones."""
+    with two_hosts(PORTS) as hosts, chain(hosts, PORTS[0]) as shop:
+        yield Chain(hosts, shop)
 
 
 def lineage(spans: list[SeenSpan]) -> list[str]:
@@ -131,7 +118,7 @@ def lineage(spans: list[SeenSpan]) -> list[str]:
 
 
 def test_requests_through_hosts_are_one_trace_without_a_gateway(sink: Sink) -> None:
-    with chain() as place, observed(place.hosts, sink.endpoint) as agents:
+    with services() as place, observed(place.hosts, sink.endpoint) as agents:
         place.prove(*agents)
         ids = place.drive(0, clients=CLIENTS)
         spans = sink.wait(lambda spans: sum(map(len, by_request(spans, ids).values())) >= 6 * len(ids), 30)
@@ -157,7 +144,7 @@ def test_requests_through_hosts_are_one_trace_without_a_gateway(sink: Sink) -> N
 
 def test_a_request_with_a_context_of_its_own_is_not_told_of_twice(sink: Sink) -> None:
     """Its trace may be what its header says: nothing of it travels in options, and no wrong trace either."""
-    with chain() as place, observed(place.hosts, sink.endpoint) as agents:
+    with services() as place, observed(place.hosts, sink.endpoint) as agents:
         place.prove(*agents)
         before = counted(agents[0])
         ids = place.drive(0, {"TraceParent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
@@ -173,7 +160,7 @@ def test_a_request_with_a_context_of_its_own_is_not_told_of_twice(sink: Sink) ->
 
 
 def test_contexts_of_hosts_that_are_not_trusted_are_not_read(sink: Sink) -> None:
-    with chain() as place, observed(place.hosts, sink.endpoint, "traces.trust_incoming=none") as agents:
+    with services() as place, observed(place.hosts, sink.endpoint, "traces.trust_incoming=none") as agents:
         place.prove(agents[0])
         ids = place.drive(0)
         spans = sink.wait(lambda spans: sum(map(len, by_request(spans, ids).values())) >= 6 * len(ids), 30)

@@ -18,8 +18,8 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -27,15 +27,15 @@ from typing import Any
 from otel_ebpf.capture.propagation import HTTP_HEADER, refusal
 from tests.agent import Agent, running_agent
 from tests.e2e.peers import Process
-from tests.e2e.test_hosts import RELAY, by_request
+from tests.e2e.relays import by_request, chain
 from tests.hosts import Host, TwoHosts, two_hosts
-from tests.processes import program, running, scratch
+from tests.processes import program, scratch
 from tests.sink import Sink
 from tests.spans import SeenSpan
 from tests.vm.inside import prepare
 
 PORTS = range(20_040, 20_048)
-ECHO, SHOP_PORT, LEDGER_PORT, STOCK, BUSY, WAITING = PORTS[0], 8000, 8001, PORTS[1], PORTS[2], PORTS[3]
+ECHO, STOCK, BUSY, WAITING = PORTS[:4]
 HELLO = bytes.fromhex("160301020001000000fc0303") + bytes(600)
 LINE = b"GET /x HTTP/1.1\r\n"
 HEAD = LINE + b"Host: there\r\nAccept: */*\r\n\r\n"
@@ -227,32 +227,13 @@ def load(hosts: TwoHosts, over: Path, into: Path) -> None:
 # ---- traces ----
 
 
-@contextmanager
-def chain(hosts: TwoHosts) -> Iterator[None]:
-    """driver → shop | router | → stock | router | → ledger, on the host of the shop."""
-    with scratch() as folder, ExitStack() as stack:
-
-        def relay(name: str, host: Host, address: str, *upstream: str) -> None:
-            log = folder / f"{name}.log"
-            ready = lambda: log.exists() and "ready" in log.read_text()  # noqa: E731
-            command = (*host.command, sys.executable, str(RELAY), address, *upstream)
-            stack.enter_context(running(command, ready, log=log, environment={"OTEL_SERVICE_NAME": name}))
-
-        ledger = f"{hosts.client.address}:{LEDGER_PORT}"
-        relay("ledger", hosts.client, ledger)
-        relay("stock", hosts.server, f"{hosts.server.address}:{STOCK}", f"http://{ledger}")
-        door, port = hosts.door(STOCK)
-        relay("shop", hosts.client, f"{hosts.client.address}:{SHOP_PORT}", f"http://{door}:{port}")
-        yield
-
-
-def drive(hosts: TwoHosts, first: int, connections: int = 2) -> list[int]:
+def drive(hosts: TwoHosts, shop: tuple[str, int], first: int, connections: int = 2) -> list[int]:
     """Requests one after the other, over some connections; returns their ids."""
     each = REQUESTS
 
     def ask() -> None:
         for n in range(connections):
-            connection = http.client.HTTPConnection(hosts.client.address, SHOP_PORT, timeout=60)
+            connection = http.client.HTTPConnection(*shop, timeout=60)
             for i in range(first + n * each, first + (n + 1) * each):
                 connection.request("GET", f"/r/{i}")
                 assert connection.getresponse().read() == b"((()))"
@@ -280,17 +261,17 @@ def steps(spans: list[SeenSpan]) -> list[str]:
 
 
 def traces(hosts: TwoHosts) -> dict[str, Any]:
-    with chain(hosts), Sink() as sink, ExitStack() as stack:
+    with chain(hosts, STOCK) as shop, Sink() as sink, ExitStack() as stack:
         agents = [
             stack.enter_context(running_agent(sink.endpoint, *settings(host))) for host in (hosts.client, hosts.server)
         ]
         for rounds in range(ROUNDS):
             before = [counted(agent)["written"] for agent in agents]
-            ids = drive(hosts, 1_000_000 + rounds * 100)
+            ids = drive(hosts, shop, 1_000_000 + rounds * 100)
             if all(counted(a)["written"] - n >= len(ids) for a, n in zip(agents, before, strict=True)):
                 break
             time.sleep(1)
-        ids = drive(hosts, 0)
+        ids = drive(hosts, shop, 0)
         try:
             sink.wait(lambda spans: sum(map(len, by_request(spans, ids).values())) >= 6 * len(ids), 60)
         except AssertionError:
