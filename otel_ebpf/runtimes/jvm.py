@@ -35,6 +35,8 @@ _NAMES = (_TABLE, _STRIDE, *_ENTRY.values())
 _MOST_ENTRIES, _MOST_STRIDE, _MOST_NAME = 1 << 14, 256, 96
 _THREADS = frozenset({"JavaThread", "Thread", "OSThread", "ThreadsSMRSupport", "ThreadsList", "Abstract_VM_Version"})
 """Structures of which fields are kept."""
+_LAST = ("OSThread", "_pthread_id")
+"""Of their fields the last one. While the library is being loaded, the table ends before: from there on it is zero."""
 _SAMPLE, _LEAST = 32, 3
 """Threads that are looked at, and how many of them must agree."""
 _BELOW, _ABOVE = 4096, 4096
@@ -98,7 +100,7 @@ class Jvm:
 
 
 def read_table(memory: Memory, base: int, symbols: Mapping[str, int]) -> Fields:
-    """The fields of `_THREADS` in the VM's table; {} if it makes no sense. base: where the library is loaded."""
+    """The fields of `_THREADS` in the VM's table; {} if it makes no sense (yet). base: where the library is loaded."""
     at, stride = memory.word(base + symbols[_TABLE]), memory.word(base + symbols[_STRIDE])
     place = {name: memory.word(base + symbols[symbol]) for name, symbol in _ENTRY.items()}
     if not 0 < stride <= _MOST_STRIDE or max(place.values()) + 8 > stride:
@@ -111,7 +113,7 @@ def read_table(memory: Memory, base: int, symbols: Mapping[str, int]) -> Fields:
             return {}
         number = {name: struct.unpack_from("<Q", entry, offset)[0] for name, offset in place.items()}
         if not number["TypeName"]:
-            return fields
+            return fields if _LAST in fields else {}
         at += stride
         if number["TypeName"] not in names:
             names[number["TypeName"]] = memory.text(number["TypeName"], _MOST_NAME)

@@ -59,11 +59,14 @@ def test_the_table_is_read_to_its_end(world: World) -> None:
         world.entry("JavaThread", "_vthread", offset=896),
         world.entry("Klass", "_super", offset=8),
         world.entry("ThreadsSMRSupport", "_java_thread_list", static=True, address=4096),
+        world.entry("OSThread", "_pthread_id", offset=16),
     ]
     assert read(world, world.symbols(entries)) == {
         ("JavaThread", "_vthread"): (False, 896, 0),
         ("ThreadsSMRSupport", "_java_thread_list"): (True, 0, 4096),
+        ("OSThread", "_pthread_id"): (False, 16, 0),
     }
+    assert read(world, world.symbols(entries[:2])) == {}, "the library is still being loaded"
 
 
 def test_a_table_that_makes_no_sense_is_empty(world: World) -> None:

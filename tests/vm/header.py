@@ -332,25 +332,38 @@ def killed_under_load(hosts: TwoHosts, sink: Sink) -> object:
 
 
 def observe(found: dict[str, Any]) -> None:
+    began = time.monotonic()
+
+    def lap(name: str) -> None:
+        found.setdefault("seconds", {})[name] = time.monotonic() - began
+
     with two_hosts(PORTS) as hosts, ExitStack() as stack:
         for serve, port in ((echo, ECHO), (digest, BUSY), (slow, WAITING)):
             stack.callback(serving(hosts.server, serve, port).kill)
         time.sleep(1)
+        lap("hosts")
         with Sink() as sink:
             with running_agent(sink.endpoint, *settings(hosts.client)) as agent:
+                lap("agent")
                 found["said"] = agent.said()
                 found["messages"] = in_a_file(hosts.client, lambda into: messages(hosts, into))
+                lap("messages")
                 found["waiting"] = in_a_file(hosts.client, lambda into: waiting(hosts, into))
+                lap("waiting")
                 url = "http://{}:{}/".format(*hosts.door(BUSY))
                 curl = (*hosts.client.command, program("curl", "curl"), "-sS", "-d", "body", url)
                 found["curl"] = [subprocess.run(curl, capture_output=True, text=True).stdout for _ in range(3)]
                 found["counts"] = counted(agent)
                 time.sleep(1)
+                lap("curl")
             found["spans"] = [
                 [span.kind, span.trace, span.id] for span in sink.spans() if span.kind == "client" and not span.parent
             ]
+            lap("ended")
             found["load"] = killed_under_load(hosts, sink)
+            lap("load")
         found["traces"] = traces(hosts)
+        lap("traces")
 
 
 def main() -> None:
