@@ -51,11 +51,7 @@ test: $(VENV)/.installed-dev $(OBJECTS) ## the whole suite, on the real kernel, 
 	@$(MAKE) --no-print-directory bpf ARCH=x86_64
 	@$(MAKE) --no-print-directory bpf ARCH=aarch64
 	$(BIN)/python scripts/build_page.py --check test
-	$(BIN)/pytest -m 'not shared and not headers' $(PYTEST_ARGS)
-
-.PHONY: test-headers
-test-headers: $(VENV)/.installed-dev $(OBJECTS) ## `propagation: http-header` on Debian's kernels, some ten minutes each
-	$(BIN)/pytest -m headers $(PYTEST_ARGS)
+	$(BIN)/pytest -m 'not shared' $(PYTEST_ARGS)
 
 .PHONY: fuzz
 fuzz: $(VENV)/.installed-dev $(OBJECTS) ## the property tests with examples that no run had before

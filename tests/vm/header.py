@@ -260,11 +260,8 @@ def steps(spans: list[SeenSpan]) -> list[str]:
     return [*line, f"{len({span.trace for span in spans})} trace", f"{len(spans)} spans"]
 
 
-def traces(hosts: TwoHosts) -> dict[str, Any]:
-    with chain(hosts, STOCK) as shop, Sink() as sink, ExitStack() as stack:
-        agents = [
-            stack.enter_context(running_agent(sink.endpoint, *settings(host))) for host in (hosts.client, hosts.server)
-        ]
+def traces(hosts: TwoHosts, sink: Sink, agents: Sequence[Agent]) -> dict[str, Any]:
+    with chain(hosts, STOCK) as shop:
         for rounds in range(ROUNDS):
             before = [counted(agent)["written"] for agent in agents]
             ids = drive(hosts, shop, 1_000_000 + rounds * 100)
@@ -311,59 +308,47 @@ def in_a_file(host: Host, work: Callable[[Path], None]) -> object:
         return json.loads(into.read_text())
 
 
-def killed_under_load(hosts: TwoHosts, sink: Sink) -> object:
-    """Clients work while an agent is there, and after it was killed. They begin when it is ready, for the one CPU."""
+def killed_under_load(hosts: TwoHosts, agent: Agent) -> object:
+    """Clients work while the agent is there, and after it was killed."""
     found: list[object] = []
     with scratch() as folder:
         over = folder / "over"
         worker = Thread(target=lambda: found.append(in_a_file(hosts.client, lambda into: load(hosts, over, into))))
+        worker.start()
         try:
-            with running_agent(sink.endpoint, *settings(hosts.client)) as agent:
-                worker.start()
-                time.sleep(WORKS_S)
-                agent.process.send_signal(signal.SIGKILL)
-                agent.process.wait()
+            time.sleep(WORKS_S)
+            agent.process.send_signal(signal.SIGKILL)
+            agent.process.wait()
             time.sleep(WORKS_S / 2)
         finally:
             over.touch()
-            if worker.ident:
-                worker.join()
+            worker.join()
     return found[0]
 
 
 def observe(found: dict[str, Any]) -> None:
-    began = time.monotonic()
-
-    def lap(name: str) -> None:
-        found.setdefault("seconds", {})[name] = time.monotonic() - began
-
+    """With an agent on each host: to start one is most of what a guest has to do."""
     with two_hosts(PORTS) as hosts, ExitStack() as stack:
         for serve, port in ((echo, ECHO), (digest, BUSY), (slow, WAITING)):
             stack.callback(serving(hosts.server, serve, port).kill)
         time.sleep(1)
-        lap("hosts")
-        with Sink() as sink:
-            with running_agent(sink.endpoint, *settings(hosts.client)) as agent:
-                lap("agent")
-                found["said"] = agent.said()
-                found["messages"] = in_a_file(hosts.client, lambda into: messages(hosts, into))
-                lap("messages")
-                found["waiting"] = in_a_file(hosts.client, lambda into: waiting(hosts, into))
-                lap("waiting")
-                url = "http://{}:{}/".format(*hosts.door(BUSY))
-                curl = (*hosts.client.command, program("curl", "curl"), "-sS", "-d", "body", url)
-                found["curl"] = [subprocess.run(curl, capture_output=True, text=True).stdout for _ in range(3)]
-                found["counts"] = counted(agent)
-                time.sleep(1)
-                lap("curl")
-            found["spans"] = [
-                [span.kind, span.trace, span.id] for span in sink.spans() if span.kind == "client" and not span.parent
-            ]
-            lap("ended")
-            found["load"] = killed_under_load(hosts, sink)
-            lap("load")
-        found["traces"] = traces(hosts)
-        lap("traces")
+        sink = stack.enter_context(Sink())
+        agents = [
+            stack.enter_context(running_agent(sink.endpoint, *settings(host))) for host in (hosts.client, hosts.server)
+        ]
+        agent = agents[0]
+        found["said"] = agent.said()
+        found["messages"] = in_a_file(hosts.client, lambda into: messages(hosts, into))
+        found["waiting"] = in_a_file(hosts.client, lambda into: waiting(hosts, into))
+        url = "http://{}:{}/".format(*hosts.door(BUSY))
+        curl = (*hosts.client.command, program("curl", "curl"), "-sS", "-d", "body", url)
+        found["curl"] = [subprocess.run(curl, capture_output=True, text=True).stdout for _ in range(3)]
+        found["counts"] = counted(agent)
+        found["traces"] = traces(hosts, sink, agents)
+        found["spans"] = [
+            [span.kind, span.trace, span.id] for span in sink.spans() if span.kind == "client" and not span.parent
+        ]
+        found["load"] = killed_under_load(hosts, agent)
 
 
 def main() -> None:

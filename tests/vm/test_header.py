@@ -10,7 +10,6 @@ from tests.vm.boot import run_inside
 from tests.vm.header import HEAD, LINE, MESSAGES
 from tests.vm.kernels import SERIES, fetch
 
-pytestmark = pytest.mark.headers
 LIMIT_S = 1200.0
 HEADER = b"traceparent: 00-"
 LENGTH = len(HEADER) + 32 + 1 + 16 + len(b"-01\r\n")
