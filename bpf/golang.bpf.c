@@ -7,13 +7,20 @@
  *   recv(c, sg, …)                   from a sender that waits; if there is a buffer, it is full: its first value is taken,
  *                                    and the sender's is put in that place
  *   typedmemmove(type, to, from)     into the buffer, or out of it
- * In the goroutine of a stream of HTTP/2, the call of (*serverConn).runHandler(sc, rw, …). */
+ * In the goroutine of a stream of HTTP/2, the call of (*serverConn).runHandler(sc, rw, …).
+ * In grpc-go, where a call is handled:
+ *   operateHeaders(t, …)             by the goroutine that reads the frames of the transport t
+ *   handleStream(s, st, stream, …)   by the one that handles the stream; st: itab and t
+ * and where one is made:
+ *   executeAndPut(c, f, it)          by the caller; it: itab and what it hands to the loop that writes
+ *   writeHeader(l, id, end, hf, …)   by that loop */
 #include "unit.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
 #if defined(__TARGET_ARCH_x86)
 
+/* Something at an address of a process. */
 struct slot_key {
 	u64 at;
 	u32 tgid;
@@ -227,7 +234,83 @@ static __always_inline void handles(const struct go_runtime *r, const struct go_
 		return;
 	struct stream_key key = { g.parent, p->tgid, p->generation, id };
 	unit = root_receives(p, g.goid);
-	if (bpf_map_update_elem(&go_handlers, &key, &unit, BPF_ANY))
+	if (bpf_map_update_elem(&go_streams, &key, &unit, BPF_ANY))
+		lose(LOSS_NO_ANCESTRY);
+}
+
+/* Which goroutine reads the frames of the transport at an address. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct slot_key);
+	__type(value, u64); /* goid */
+} go_transports SEC(".maps");
+/* For whom a request is made that its caller has handed to the loop of a client's transport, by the address of its header
+ * fields. The loop takes it out. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct slot_key);
+	__type(value, u64); /* unit */
+} go_asked SEC(".maps");
+
+static __always_inline void grpc_reads(const struct go_runtime *r, const struct go_process *p, struct pt_regs *ctx)
+{
+	struct slot_key key = { ctx->ax, p->tgid, p->generation };
+	u64 goid = go_word(ctx->r14 + r->g_goid), *known = bpf_map_lookup_elem(&go_transports, &key);
+
+	if (!goid || (known && *known == goid))
+		return;
+	if (bpf_map_update_elem(&go_transports, &key, &goid, BPF_ANY))
+		lose(LOSS_NO_ANCESTRY);
+}
+
+/* stream.st leads back to the transport. That of net/http's server has no goroutine of its own, and its streams are their
+ * handlers' children. */
+static __always_inline void grpc_handles(const struct go_runtime *r, const struct go_process *p, struct pt_regs *ctx)
+{
+	struct slot_key transport = { ctx->cx, p->tgid, p->generation };
+	u64 *reader = bpf_map_lookup_elem(&go_transports, &transport);
+	u64 goid = go_word(ctx->r14 + r->g_goid), inside = r->stream_pointer ? go_word(ctx->di) : ctx->di, unit;
+	u32 id;
+
+	if (!reader || !goid || go_word(ctx->di + r->stream_transport + 8) != ctx->cx || !go_pointer(inside) ||
+	    bpf_probe_read_user(&id, sizeof(id), (void *)(inside + r->stream_id)) || !(id & 1) || id >> 31)
+		return;
+	struct stream_key key = { *reader, p->tgid, p->generation, id };
+	unit = root_receives(p, goid);
+	struct origin *root = find_origin(p, goid);
+	if (root)
+		root->flags |= GOROUTINE_TRAILERS;
+	if (bpf_map_update_elem(&go_streams, &key, &unit, BPF_ANY))
+		lose(LOSS_NO_ANCESTRY);
+}
+
+enum { HEADER_FIELDS = 8 }; /* in headerFrame, clientHeaders: what is not so is not found again */
+static __always_inline void grpc_asks(const struct go_runtime *r, const struct go_process *p, struct pt_regs *ctx)
+{
+	struct slot_key fields = { go_word(ctx->di + HEADER_FIELDS), p->tgid, p->generation };
+	struct goroutine g;
+	u64 unit;
+
+	if (!fields.at || !read_goroutine(r, ctx->r14, &g))
+		return;
+	unit = unit_of_goroutine(p, &g);
+	if (bpf_map_update_elem(&go_asked, &fields, &unit, BPF_ANY))
+		lose(LOSS_NO_ANCESTRY);
+}
+
+static __always_inline void grpc_writes(const struct go_runtime *r, const struct go_process *p, struct pt_regs *ctx)
+{
+	struct slot_key fields = { ctx->di, p->tgid, p->generation };
+	u64 *asked = bpf_map_lookup_elem(&go_asked, &fields), goid = go_word(ctx->r14 + r->g_goid), unit;
+
+	if (!asked || !goid)
+		return;
+	struct stream_key key = { goid, p->tgid, p->generation, (u32)ctx->bx };
+	unit = *asked;
+	bpf_map_delete_elem(&go_asked, &fields);
+	if (bpf_map_update_elem(&go_streams, &key, &unit, BPF_ANY))
 		lose(LOSS_NO_ANCESTRY);
 }
 
@@ -261,5 +344,9 @@ PROGRAM(go_put, probed, put_in(r, p, ctx))
 PROGRAM(go_took, probed, took_out(r, p, ctx, false))
 PROGRAM(go_picked, probed, took_out(r, p, ctx, true))
 PROGRAM(go_handles, streams, handles(r, p, ctx))
+PROGRAM(go_grpc_reads, grpc_serves, grpc_reads(r, p, ctx))
+PROGRAM(go_grpc_handles, grpc_serves, grpc_handles(r, p, ctx))
+PROGRAM(go_grpc_asks, grpc_calls, grpc_asks(r, p, ctx))
+PROGRAM(go_grpc_writes, grpc_calls, grpc_writes(r, p, ctx))
 
 #endif

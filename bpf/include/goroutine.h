@@ -44,9 +44,16 @@ struct go_runtime {
 	u32 chan_recvx;
 	u32 chan_recvq;
 	u32 sudog_select;
-	u32 probed;     /* the probes of births and channels are attached to it, */
-	u32 streams;    /* and that of handlers of streams */
-	u32 generation; /* of the process: another one may have its number later */
+	u64 grpc_reader;      /* grpc-go: start functions of who reads a server connection's frames, */
+	u64 grpc_loops[2];    /* and of those that write and read a client connection's */
+	u32 stream_id;        /* in a stream of its server: the number, */
+	u32 stream_transport; /* and the ServerTransport */
+	u32 stream_pointer;   /* it begins with a pointer to what has the number */
+	u32 probed;           /* the probes of births and channels are attached to it, */
+	u32 streams;          /* that of handlers of streams, */
+	u32 grpc_serves;      /* those of grpc-go's server, */
+	u32 grpc_calls;       /* and those of its client */
+	u32 generation;       /* of the process: another one may have its number later */
 };
 
 #if defined(__TARGET_ARCH_x86) /* cmd/compile/abi-internal.md */
@@ -104,6 +111,7 @@ enum goroutine_flags {
 	GOROUTINE_MIXED = 1 << 3,     /* it gets work in several ways: which one it does cannot be known */
 	GOROUTINE_DISTURBED = 1 << 4, /* it was handed something in an unusual way once */
 	GOROUTINE_OUTLIVED = 1 << 5,  /* of the process: some goroutines outlive the request that they were born for */
+	GOROUTINE_TRAILERS = 1 << 6,  /* root: its answers end with trailers, of which there are some always */
 };
 
 /* One goroutine that has to do with requests. */
@@ -283,11 +291,14 @@ static __always_inline u64 root_answers(const struct go_process *p, u64 goid)
 	return root.born;
 }
 
-/* Streams of HTTP/2. The goroutine of a server connection (serve, of golang.org/x/net/http2 and of what net/http has of it)
- * makes one that reads frames, and one for each stream that calls the handler. The handler is a root: a probe tells which
- * stream it has, golang.bpf.c. Which goroutine writes the answer says nothing. */
+/* Streams of HTTP/2. Whose one is, is known by its number and by the goroutine that has to do with the connection:
+ *   - net/http, golang.org/x/net: a server connection's goroutine (serve) makes one that reads frames, and one for each
+ *     stream that calls the handler.
+ *   - grpc-go: a server connection's goroutine reads frames; each stream is handled in one made for it, or in one of a pool.
+ *     A client connection's requests are written by a loop, to which callers hand them.
+ * A handler is a root. Probes tell who has which stream, golang.bpf.c; which goroutine moves the bytes says nothing. */
 struct stream_key {
-	u64 server; /* goid of the connection's goroutine */
+	u64 goid; /* of the connection's goroutine */
 	u32 tgid;
 	u32 generation;
 	u64 stream;
@@ -296,54 +307,59 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, struct stream_key);
-	__type(value, u64); /* unit of its handler */
-} go_handlers SEC(".maps");
+	__type(value, u64); /* unit of its handler, or of its caller */
+} go_streams SEC(".maps");
 /* Owner: the connection; its goroutine. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, u64);
 	__type(value, struct goroutine_key);
-} go_servers SEC(".maps");
+} go_ends SEC(".maps");
 
-/* Written where it lies: the stack is short here. */
-static __always_inline void reads_frames(const struct go_runtime *r, const struct go_process *p, const u64 *conn,
-					 const struct goroutine *g)
+/* The goroutine by which the streams of a connection are known. probes: what would tell of them and is not attached; 0:
+ * nothing. Written where it lies: the stack is short here. */
+static __always_inline void has_streams(const struct go_process *p, const u64 *conn, u64 goid, u32 probes)
 {
 	static struct goroutine_key zero;
-	struct goroutine_key *server;
+	struct goroutine_key *end;
 
-	if (!g->parent || bpf_map_lookup_elem(&go_servers, conn))
+	if (!goid || bpf_map_lookup_elem(&go_ends, conn))
 		return;
-	bpf_map_update_elem(&go_servers, conn, &zero, BPF_NOEXIST);
-	server = bpf_map_lookup_elem(&go_servers, conn);
-	if (!server)
+	bpf_map_update_elem(&go_ends, conn, &zero, BPF_NOEXIST);
+	end = bpf_map_lookup_elem(&go_ends, conn);
+	if (!end)
 		return;
-	server->goid = g->parent;
-	server->tgid = p->tgid;
-	server->generation = p->generation;
-	if (!r->streams)
-		want_probes(p->tgid, PROBES_STREAMS);
+	end->goid = goid;
+	end->tgid = p->tgid;
+	end->generation = p->generation;
+	if (probes)
+		want_probes(p->tgid, probes);
 }
 
-/* The unit that handles a stream of this server connection, 0: not known. It begins to answer. room: for a key. */
-static __always_inline u64 answering_handler(const u64 *conn, u32 stream, void *room)
+enum stream_moment {
+	STREAM_ASKED, /* client */
+	STREAM_ANSWERED,
+	STREAM_ENDED, /* server: nothing of the response is left */
+};
+/* The unit that handles a stream of this connection, or has opened it; 0: not known. room: for a key. */
+static __always_inline u64 unit_of_stream(const u64 *conn, u32 stream, enum stream_moment moment, void *room)
 {
-	struct goroutine_key *server = bpf_map_lookup_elem(&go_servers, conn), *of_root = room;
+	struct goroutine_key *end = bpf_map_lookup_elem(&go_ends, conn), *of_root = room;
 	struct stream_key *key = room;
 
-	if (!server)
+	if (!end)
 		return 0;
-	key->server = server->goid;
-	key->tgid = server->tgid;
-	key->generation = server->generation;
+	key->goid = end->goid;
+	key->tgid = end->tgid;
+	key->generation = end->generation;
 	key->stream = stream;
-	u64 *unit = bpf_map_lookup_elem(&go_handlers, key);
-	if (!unit)
-		return 0;
+	u64 *unit = bpf_map_lookup_elem(&go_streams, key);
+	if (!unit || moment == STREAM_ASKED)
+		return unit ? *unit : 0;
 	of_root->goid = root_of(*unit); /* the rest of the key is the same */
 	struct origin *root = bpf_map_lookup_elem(&origins, of_root);
-	if (root && root->born == *unit)
+	if (root && root->born == *unit && (moment == STREAM_ENDED || !(root->flags & GOROUTINE_TRAILERS)))
 		root->flags |= GOROUTINE_ANSWERED;
 	return *unit;
 }

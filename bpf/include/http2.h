@@ -120,6 +120,17 @@ static __noinline int settle_stream(struct thread *t, u64 span)
 	return 0;
 }
 
+/* Go: whose stream this is. Apart: the stack is short here. */
+static __noinline int name_unit(struct thread *t, u32 stream, u32 moment)
+{
+	struct feeding *f = &t->feeding;
+	u64 unit = t->runtime == RUNTIME_GO ? unit_of_stream(&f->frame.conn, stream, moment, f->key) : 0;
+
+	if (unit)
+		f->frame.unit = unit;
+	return 0;
+}
+
 static __always_inline void meet_stream(struct feeding *f, u32 stream)
 {
 	f->several |= f->met && f->met != stream;
@@ -140,6 +151,7 @@ static __always_inline void begin_stream(struct thread *t, u32 stream)
 	f->asked = stream;
 	f->frame.cause = only_request(t, &f->frame.flags);
 	f->frame.after = f->after;
+	name_unit(t, stream, STREAM_ASKED);
 	if (f->flags & EXCHANGE_BORN) { /* only the first is the connection's reason */
 		f->frame.flags |= EXCHANGE_BORN;
 		f->flags &= ~EXCHANGE_BORN;
@@ -153,11 +165,7 @@ static __always_inline void answer_stream(struct thread *t, u32 stream)
 
 	if (f->send) {
 		f->frame.after = t->received;
-		if (t->runtime == RUNTIME_GO) {
-			u64 handler = answering_handler(&f->frame.conn, stream, f->key);
-			if (handler)
-				f->frame.unit = handler;
-		}
+		name_unit(t, stream, f->walk.block & BLOCK_END_STREAM ? STREAM_ENDED : STREAM_ANSWERED);
 		settle_stream(t, stream_span(f, stream));
 	} else if (!f->undisturbed || stream != f->asked) {
 		f->frame.flags |= EXCHANGE_DISTURBED;
@@ -275,8 +283,10 @@ static __always_inline void begin_frame(struct thread *t)
 		tell_data(t, 0);
 		f->frame.stream = stream;
 		f->frame.error = number_at(w->head + FRAME_HEADER);
-		if (f->request != f->send) /* a server's end */
+		if (f->request != f->send) { /* a server's end */
+			name_unit(t, stream, STREAM_ENDED);
 			settle_stream(t, stream_span(f, stream));
+		}
 		tell_frame(t, FRAME_RESET, 0, 0);
 	} else if (type == TYPE_DATA) {
 		if (w->left == w->padding)

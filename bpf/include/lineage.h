@@ -24,8 +24,10 @@ struct {
 
 /* Which probes would decide what stays undecided in a process: user space attaches them, and takes the process out. */
 enum probes {
-	PROBES_WORK = 1 << 0,    /* who makes goroutines, and hands them work */
-	PROBES_STREAMS = 1 << 1, /* which goroutine handles which stream of HTTP/2 */
+	PROBES_WORK = 1 << 0,        /* who makes goroutines, and hands them work */
+	PROBES_STREAMS = 1 << 1,     /* which goroutine handles which stream of HTTP/2, */
+	PROBES_GRPC_SERVER = 1 << 2, /* likewise in grpc-go, */
+	PROBES_GRPC_CLIENT = 1 << 3, /* and which one opens which stream there */
 };
 TABLE(probes_wanted, u32, u32, 1024);
 

@@ -11,8 +11,9 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, u64);
-	__type(value, u64); /* where in the process the channel of its request in progress is told */
+	__type(value, u64); /* where in the process the channel of its request in progress is told, or SHARED */
 } go_connections SEC(".maps");
+enum { SHARED = 1 }; /* requests of several are in progress: streams, of which probes tell */
 
 struct go_channel {
 	u64 count;
@@ -80,10 +81,21 @@ static __always_inline u64 go_unit(const struct go_runtime *r, const struct unit
 	const struct go_process p = { at->tgid, r->generation };
 	struct goroutine g;
 
+	if (waiting == SHARED)
+		return UNIT(UNIT_OPAQUE, 0);
 	if (!waiting) {
 		end = current_goroutine(r, at, &self);
 		if (end ? !read_goroutine(r, self, &g) : !read_caller_of_c(r, at, &g))
 			return UNIT(UNIT_OPAQUE, 0);
+		if (client && g.start && (g.start == r->grpc_loops[0] || g.start == r->grpc_loops[1])) {
+			if (g.start == r->grpc_loops[1])
+				return UNIT(UNIT_OPAQUE, 0);
+			has_streams(&p, &at->conn, g.goid, r->grpc_calls ? 0 : PROBES_GRPC_CLIENT);
+			u64 conn = at->conn;
+			waiting = SHARED;
+			bpf_map_update_elem(&go_connections, &conn, &waiting, BPF_ANY);
+			return UNIT(UNIT_OPAQUE, 0);
+		}
 		if (client && (g.start == r->read_loop || g.start == r->write_loop)) {
 			waiting = r->read_loop && r->loop_slot && end ? find_waiting(r, end) : 0;
 			if (!waiting)
@@ -102,7 +114,9 @@ static __always_inline u64 go_unit(const struct go_runtime *r, const struct unit
 		if (r->background && g.start == r->background && !(g.goid = g.parent))
 			return UNIT(UNIT_OPAQUE, 0);
 		if (g.start && (g.start == r->read_frames[0] || g.start == r->read_frames[1]))
-			reads_frames(r, &p, &at->conn, &g);
+			has_streams(&p, &at->conn, g.parent, r->streams ? 0 : PROBES_STREAMS);
+		else if (g.start && g.start == r->grpc_reader)
+			has_streams(&p, &at->conn, g.goid, r->grpc_serves ? 0 : PROBES_GRPC_SERVER);
 		return root_receives(&p, g.goid);
 	}
 	return unit_of_goroutine(&p, &g);

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _MAGIC = b"\xff Go buildinf:"
 _INLINE = 2
@@ -21,10 +21,27 @@ _MOST_TEXT = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class GoBuild:
-    """version: "go1.22.1". module: "github.com/acme/shop", or "" if built without modules."""
+    """version: "go1.22.1". module: "github.com/acme/shop", or "" if built without modules.
+
+    information: lines of tab-separated `path`, `mod`, `dep`, `=>`, `build`.
+    """
 
     version: str
     module: str
+    information: str = field(default="", repr=False)
+
+    def version_of(self, module: str) -> str:
+        """The version of a module that is linked, "v1.67.3"; "" if that is not said, or another one is in its place.
+
+        >>> GoBuild("go1.22.1", "", "dep\\texample.com/a\\tv1.2.0\\th1:x=").version_of("example.com/a")
+        "v1.2.0"
+        """
+        lines = self.information.splitlines()
+        for line, after in zip(lines, [*lines[1:], ""], strict=True):
+            words = line.split("\t")
+            if words[0] == "dep" and words[1:2] == [module]:
+                return "" if after.startswith("=>") else "".join(words[2:3])
+        return ""
 
 
 def go_build(descriptor: int) -> GoBuild | None:
@@ -42,7 +59,8 @@ def go_build(descriptor: int) -> GoBuild | None:
         return None
     if not version.startswith(b"go"):
         return None
-    return GoBuild(version.split()[0].decode(errors="replace"), _module(information[16:-16]))
+    said = information[16:-16].decode(errors="replace")
+    return GoBuild(version.split()[0].decode(errors="replace"), _module(said), said)
 
 
 def _section(descriptor: int, wanted: bytes) -> tuple[int, int] | None:
@@ -78,9 +96,9 @@ def _text(data: bytes, at: int) -> tuple[bytes, int]:
     return data[at : at + length], at + length
 
 
-def _module(information: bytes) -> str:
-    """Lines of tab-separated `path`, `mod`, `dep`, `build`: the second field of `mod`."""
-    for line in information.decode(errors="replace").splitlines():
+def _module(information: str) -> str:
+    """The second field of `mod`."""
+    for line in information.splitlines():
         kind, _, rest = line.partition("\t")
         if kind == "mod":
             return rest.split("\t")[0]

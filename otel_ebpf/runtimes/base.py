@@ -51,7 +51,7 @@ class Layout:
     version: of the runtime, for reports, e.g. "3.11.7". probes: to attach now. unprobed: the numbers that are others
     where one of those cannot be attached. on_need: only when calls of the process stay undecided, as they cost it
     something; needed: by `Probe.need`, the numbers that are others once all of those are attached. refresh: seconds
-    until the process is to be looked at again; 0: never.
+    until the process is to be looked at again; 0: never. without: parts of it that are not read.
     """
 
     kind: Kind
@@ -62,6 +62,7 @@ class Layout:
     on_need: tuple[Probe, ...] = ()
     needed: Mapping[int, Numbers] = field(default_factory=dict)
     refresh: float = 0.0
+    without: tuple[Refusal, ...] = ()
 
     def packed(self, btf: Btf) -> bytes:
         """The value of map `runtimes` (`struct runtime`)."""

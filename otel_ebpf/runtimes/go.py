@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.resource.gobuild import go_build
-from otel_ebpf.runtimes import go_code
+from otel_ebpf.runtimes import go_code, go_grpc
 from otel_ebpf.runtimes.base import Kind, Layout, Probe, Refusal
 from otel_ebpf.runtimes.go_binary import X86_64, Elf, Functions, Unreadable
+from otel_ebpf.runtimes.go_grpc import Grpc
 from otel_ebpf.runtimes.go_offsets import Offsets, known, offsets_of, release
+from otel_ebpf.runtimes.grpc_offsets import MODULE as GRPC
 from otel_ebpf.runtimes.memory import PAGE, Memory
 
 _MOST_FILES = 64
@@ -35,6 +37,12 @@ _NAMES = (_SEND, _RECEIVE, _COPY, _CLEAR, _QUEUE, _BIRTH, _PUT, _TAKE, _SELECT, 
 _DIALERS, _WAITERS = rb"net/http\.\(\*Transport\)\.dialConn\.", rb"net/http\.\(\*connReader\)\.startBackgroundRead\."
 _WORK, _STREAMS = 1, 2
 """`enum probes`."""
+_NEEDED = {
+    _WORK: {"probed": 1},
+    _STREAMS: {"streams": 1},
+    go_grpc.SERVER: {"grpc_serves": 1},
+    go_grpc.CLIENT: {"grpc_calls": 1},
+}
 _SERVERS = (
     "net/http.(*http2serverConn).",
     "net/http/internal/http2.(*serverConn).",
@@ -88,6 +96,7 @@ class _Read:
     """start functions of who reads frames, likewise from the start of the text"""
     slot: tuple[int, int] = (0, 0)
     loop_slot: int = 0
+    grpc: Grpc | None = None
 
 
 class Go:
@@ -139,7 +148,7 @@ def _read(descriptor: int, pid: int) -> _Read | Refusal | None:
             text = _text(elf, functions, memory, minor)
         read = _Read(build.version[2:], offsets, text, _packages(functions))
         if elf.machine == X86_64:
-            _look_at_code(elf, functions, read)
+            _look_at_code(elf, functions, read, build.version_of(GRPC))
     except Unreadable as error:
         return Refusal(f"Go {build.version[2:34]}", str(error))
     return read
@@ -183,7 +192,7 @@ def _packages(functions: Functions) -> dict[str, int]:
     return places
 
 
-def _look_at_code(elf: Elf, functions: Functions, read: _Read) -> None:
+def _look_at_code(elf: Elf, functions: Functions, read: _Read, grpc: str) -> None:
     """Adds what only code says: where g is, the goroutines of a client's connection, the sites of probes."""
     servers = [name + method for name in _SERVERS for method in ("runHandler", "readFrames")]
     entries = functions.named((*_NAMES, *servers))
@@ -225,6 +234,7 @@ def _look_at_code(elf: Elf, functions: Functions, read: _Read) -> None:
     for starter in functions.like(_WAITERS) if _BACKGROUND in entries else ():
         if go_code.calls(code(starter), starter, entries[_BACKGROUND]):
             read.places["background"] = starter
+    read.grpc = go_grpc.look(functions, code, grpc)
 
 
 def _layout(pid: int, descriptor: int, read: _Read) -> Layout | Refusal:
@@ -248,11 +258,21 @@ def _layout(pid: int, descriptor: int, read: _Read) -> Layout | Refusal:
     if "g_parent" in numbers:
         numbers["read_frames"] = np.array([bias + read.text + at for at in read.readers[:_READERS]], np.uint64)
         sites += [("go_handles", at, _STREAMS) for at in read.handlers]
+    if read.grpc is not None:
+        numbers |= _of_grpc(read.grpc, bias + read.text)
+        sites += [(program, read.text + at, need) for program, at, need in read.grpc.sites]
     places = [(program, elf.offset(at), need) for program, at, need in sites]
     probes = tuple(Probe(exe, at, program, need=need) for program, at, need in places if at is not None)
-    return Layout(
-        Kind.GO, read.version, numbers, on_need=probes, needed={_WORK: {"probed": 1}, _STREAMS: {"streams": 1}}
-    )
+    without = read.grpc.refusals if read.grpc is not None else ()
+    return Layout(Kind.GO, read.version, numbers, on_need=probes, needed=_NEEDED, without=tuple(without))
+
+
+def _of_grpc(grpc: Grpc, text: int) -> dict[str, int | NDArray[np.uint64]]:
+    numbers: dict[str, int | NDArray[np.uint64]] = dict(grpc.offsets)
+    if grpc.reader:
+        numbers["grpc_reader"] = text + grpc.reader
+    numbers["grpc_loops"] = np.array([text + at for at in grpc.loops], np.uint64)
+    return numbers
 
 
 def _generation(pid: int) -> int:

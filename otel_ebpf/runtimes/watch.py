@@ -227,15 +227,20 @@ class Runtimes:
         for recogniser in self._recognisers:
             said = recogniser.recognise(pid)
             if isinstance(said, Layout):
+                for part in said.without:
+                    self._refuse(part)
                 self._tell(pid, said)
                 if program is not None and elf.identity(f"/proc/{pid}/exe") != program:
                     self._take_back(pid)
                 return said.refresh
             if isinstance(said, Refusal):
                 again |= said.again
-                if len(self.refusals) < _REMEMBERED or said.what in self.refusals:
-                    self.refusals[said.what] = said.why
+                self._refuse(said)
         return again
+
+    def _refuse(self, refusal: Refusal) -> None:
+        if len(self.refusals) < _REMEMBERED or refusal.what in self.refusals:
+            self.refusals[refusal.what] = refusal.why
 
     def _tell(self, pid: int, layout: Layout) -> None:
         attached = [self._attach(layout.kind, probe) for probe in layout.probes]

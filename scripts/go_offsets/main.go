@@ -1,5 +1,5 @@
 // Prints where fields lie that otel-ebpf reads in Go programs, as JSON, from the DWARF of an executable: its own, or the
-// one that is named.
+// one that is named. Of what an executable does not have, nothing is said.
 package main
 
 import (
@@ -35,7 +35,19 @@ var wanted = map[string][2]string{
 	"fixed_sudog_g":     {"runtime.sudog", "g"},
 	"fixed_first":       {"runtime.waitq", "first"},
 	"fixed_stack":       {"runtime.g", "stack"},
+
+	// of grpc-go; the last release of all had other names for some
+	"stream_id":            {transport + "Stream", "id"},
+	"stream_transport":     {transport + "Stream", "st"},
+	"stream_inside":        {transport + "ServerStream", "Stream"},
+	"server_transport":     {transport + "ServerStream", "st"},
+	"fixed_header_stream":  {transport + "headerFrame", "streamID"},
+	"fixed_header_fields":  {transport + "headerFrame", "hf"},
+	"fixed_request_stream": {transport + "clientHeaders", "streamID"},
+	"fixed_request_fields": {transport + "clientHeaders", "hf"},
 }
+
+const transport = "google.golang.org/grpc/internal/transport."
 
 func main() {
 	if len(os.Args) > 9 { // links what the table is about
@@ -96,6 +108,9 @@ func read(path string) (map[string]int64, error) {
 			for _, field := range structure.Field {
 				if field.Name == place[1] {
 					offsets[key] = field.ByteOffset
+					if _, pointer := field.Type.(*dwarf.PtrType); pointer && key == "stream_inside" {
+						offsets["stream_pointer"] = 1
+					}
 				}
 			}
 		}

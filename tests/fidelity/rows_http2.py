@@ -8,7 +8,7 @@ from tests.fidelity.row import CERTAIN, PARALLEL, SEQUENTIAL, Row
 from tests.fidelity.rows_chains import App, chain
 
 BOTH = (SEQUENTIAL, PARALLEL)
-_GO = "{cache}/goh2/service"
+_GO, _GRPC = "{cache}/goh2/service", "{cache}/gogrpc/service"
 ROWS = (
     Row(
         "go-h2",
@@ -30,9 +30,20 @@ ROWS = (
             App("server", (_GO, "--serves", "grpc", "--calls", "h1")),
         ),
         modes=BOTH,
-        target=CERTAIN,
         rate=25,  # each token is a method, of which a thousand are told apart
         build=toolchains.go("goh2"),
+    ),
+    Row(
+        "go-grpc-stream",
+        runtime="Go",
+        what="grpc-go of 2024, streams: 4 goroutines handle them, begin to answer, and have others call",
+        start=chain(
+            App("client", (_GRPC, "--serves", "h1", "--calls", "grpc", "--stream")),
+            App("server", (_GRPC, "--serves", "grpc", "--calls", "h1", "--stream", "--workers", "4")),
+        ),
+        modes=BOTH,
+        rate=25,
+        build=toolchains.go("gogrpc"),
     ),
     Row(
         "chain-go-envoy-h2",

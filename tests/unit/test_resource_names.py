@@ -263,6 +263,15 @@ def test_build_information_of_a_real_go_program() -> None:
     assert build_of(read_self().pid) is None
 
 
+def test_build_information_says_which_version_of_a_module_is_linked() -> None:
+    said = (
+        "path\tshop\nmod\tshop\t(devel)\ndep\ta.test/x\tv1.2.0\th1:=\ndep\ta.test/y\tv1.3.0\n=>\t./y\t\ndep\ta.test/z"
+    )
+    build = GoBuild("go1.22.1", "shop", said)
+    assert build.version_of("a.test/x") == "v1.2.0"
+    assert [build.version_of(module) for module in ("a.test/y", "a.test/z", "a.test", "shop", "")] == [""] * 5
+
+
 GO = shutil.which("go") or "go is not installed"
 with Path(GO).open("rb") as _file:
     REAL = _file.read(8192)

@@ -95,6 +95,13 @@ def test_what_cannot_be_read_yet_is_looked_at_again_some_times(world: World, mon
     assert world.maps["runtimes"].entries == {}
 
 
+def test_a_part_that_is_not_read_is_told_and_the_rest_is_used(world: World) -> None:
+    layout = Layout(Kind.GO, "1.26.0", without=(Refusal("grpc-go v9.1.0", "no offsets"),))
+    runtimes = run(world, Recogniser(lambda pid: layout), lambda: bool(world.maps["runtimes_epoch"].entries), 7)
+    assert world.maps["runtimes"].entries == {7: layout.packed(world.btf)}
+    assert runtimes.news() == ["units of execution of grpc-go v9.1.0 are not read: no offsets"]
+
+
 def test_too_many_that_wait_are_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "_WAITING", 3)
     runtimes = Runtimes(cast(Object, world), [], "storage", {})
