@@ -265,20 +265,32 @@ static __always_inline void grpc_reads(const struct go_runtime *r, const struct 
 		lose(LOSS_NO_ANCESTRY);
 }
 
-/* stream.st leads back to the transport. That of net/http's server has no goroutine of its own, and its streams are their
- * handlers' children. */
+/* The stream's number, 0: there is none. stream.st leads back to the transport. */
+static __always_inline u32 number_of_stream(const struct go_runtime *r, u64 stream, u64 transport)
+{
+	u64 inside = r->stream_pointer ? go_word(stream) : stream;
+	u32 id;
+
+	if (go_word(stream + r->stream_transport + 8) != transport || !go_pointer(inside) ||
+	    bpf_probe_read_user(&id, sizeof(id), (void *)(inside + r->stream_id)) || id >> 31)
+		return 0;
+	return id & 1 ? id : 0;
+}
+
+/* The transport of net/http's server has no goroutine of its own, and what handles its streams is born of their handlers;
+ * or it is one of a pool, which then works for nobody that is known. */
 static __always_inline void grpc_handles(const struct go_runtime *r, const struct go_process *p, struct pt_regs *ctx)
 {
 	struct slot_key transport = { ctx->cx, p->tgid, p->generation };
-	u64 *reader = bpf_map_lookup_elem(&go_transports, &transport);
-	u64 goid = go_word(ctx->r14 + r->g_goid), inside = r->stream_pointer ? go_word(ctx->di) : ctx->di, unit;
-	u32 id;
+	u64 *reader = bpf_map_lookup_elem(&go_transports, &transport), goid = go_word(ctx->r14 + r->g_goid), unit;
+	u32 id = reader ? number_of_stream(r, ctx->di, ctx->cx) : 0;
 
-	if (!reader || !goid || go_word(ctx->di + r->stream_transport + 8) != ctx->cx || !go_pointer(inside) ||
-	    bpf_probe_read_user(&id, sizeof(id), (void *)(inside + r->stream_id)) || !(id & 1) || id >> 31)
+	if (!goid || (!id && !is_root(p, goid)))
+		return;
+	unit = root_receives(p, goid);
+	if (!id || !reader)
 		return;
 	struct stream_key key = { *reader, p->tgid, p->generation, id };
-	unit = root_receives(p, goid);
 	struct origin *root = find_origin(p, goid);
 	if (root)
 		root->flags |= GOROUTINE_TRAILERS;

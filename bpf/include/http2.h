@@ -284,6 +284,7 @@ static __always_inline void begin_frame(struct thread *t)
 		f->frame.stream = stream;
 		f->frame.error = number_at(w->head + FRAME_HEADER);
 		if (f->request != f->send) { /* a server's end */
+			f->frame.unit = 0;   /* who received this says nothing */
 			name_unit(t, stream, STREAM_ENDED);
 			settle_stream(t, stream_span(f, stream));
 		}

@@ -27,14 +27,14 @@ _RUN, _RECEIVE = _TRANSPORT + "(*loopyWriter).run", _TRANSPORT + "(*http2Client)
 _WRITERS = tuple(
     _TRANSPORT + f"(*loopyWriter).{name}" for name in ("clientHeaderHandler", "originateStream", "headerHandler")
 )
-"""Of requests: since 1.77, before it, and before it where a profile had the compiler put one into the other."""
+"""Of requests: since 1.82.1, before it, and where the compiler has put that into the other."""
 _WRITE = _TRANSPORT + "(*loopyWriter).writeHeader"
 NAMES = (_SERVE, _HANDLE, _READ, _OPERATE, _ASK, _PUT, _RUN, _RECEIVE, *_WRITERS, _WRITE)
 _ACCEPTORS = rb"google\.golang\.org/grpc\.\(\*Server\)\.handleRawConn"
 _HANDLERS = rb"google\.golang\.org/grpc\.\(\*Server\)\.serve(?:Streams|rWorker)"
 _DIALERS = rb"google\.golang\.org/grpc/internal/transport\.[Nn]ewHTTP2Client"
+_SHOWN = 32
 _UNLIKE = "its code is not what is expected"
-
 
 Calls = Callable[[int | None, str], list[int]]
 """Where one function calls another one, by name."""
@@ -65,7 +65,7 @@ def look(functions: Functions, code: Callable[[int], bytes], version: str) -> Gr
         return go_code.calls(code(caller), caller, entries[callee])
 
     found = Grpc()
-    name = f"grpc-go {version or 'of unknown version'}"
+    name = f"grpc-go {version[:_SHOWN] or 'of unknown version'}"
     if _ASK in entries:
         _client(found, functions, entries, calls)
         if not found.loops:

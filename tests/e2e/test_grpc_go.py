@@ -51,9 +51,8 @@ def recognised(service: Path) -> Layout:
     return said
 
 
-def measured(service: Path, mode: Mode, *, stream: bool = False, workers: int = 0) -> tuple[Outcome, str]:
+def measured(service: Path, mode: Mode, *options: str) -> tuple[Outcome, str]:
     ends = {"client": ("h1", "grpc"), "between": ("grpc", "grpc"), "server": ("grpc", "h1")}
-    options = (*(("--stream",) if stream else ()), "--workers", str(workers))
     parts = [App(name, (str(service), "--serves", s, "--calls", c, *options)) for name, (s, c) in ends.items()]
     outcome = run(Row("grpc-go", runtime="Go", what="a chain", start=chain(*parts), rate=25), mode, SECONDS)
     told = "\n".join(["  ".join(cells(outcome)), *notes(outcome)])
@@ -77,7 +76,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_calls_on_streams_belong_to_these_while_they_are_answered(service: Path, workers: int) -> None:
-    outcome, told = measured(service, Mode(AGENT_FIRST, PARALLEL), stream=True, workers=workers)
+    outcome, told = measured(service, Mode(AGENT_FIRST, PARALLEL), "--stream", "--workers", str(workers))
+    assert outcome.right >= EXACT, told
+
+
+def test_calls_of_a_handler_whose_caller_has_lost_patience_belong_to_what_it_handles(service: Path) -> None:
+    outcome, told = measured(service, Mode(AGENT_FIRST, SEQUENTIAL), "--patient", "30ms")
     assert outcome.right >= EXACT, told
 
 

@@ -142,6 +142,17 @@ def test_a_stream_that_is_given_up_unanswered_is_an_error(by_client: bool, code:
     assert (one.head["t_rsp"], one.head["t_rsp_end"]) == (0, talk.now)
 
 
+def test_who_handled_a_stream_that_was_given_up_is_known_of_a_server() -> None:
+    for server, handler in ((True, 99), (False, 0)):
+        talk = Talk(Wire(server=server))
+        stream = talk.ask()
+        talk.wire.tell = {"unit": 99}
+        talk.client.reset_stream(stream, 8)
+        talk.go()
+        [one] = seen(talk)
+        assert one.head["unit_rsp"] == handler
+
+
 def test_a_client_that_has_seen_enough_makes_no_error_but_a_server_that_breaks_off_does() -> None:
     talk = Talk()
     first, second = talk.ask(), talk.ask()

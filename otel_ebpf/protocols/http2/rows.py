@@ -36,6 +36,8 @@ class Stream:
     t_rsp_end: int = 0
     holed: bool = False
     """records of its connection were lost meanwhile"""
+    handler: int = 0
+    """server: unit that handled what RST_STREAM ended, where that is known"""
 
 
 @dataclass(slots=True)
@@ -78,8 +80,9 @@ def _batch(protocol: str, rows: Sequence[Ended], dtype: np.dtype[np.void]) -> Ex
     head["t_rsp_end"] = [stream.t_rsp_end for stream in streams]
     head["req_bytes"] = [stream.req_bytes for stream in streams]
     head["rsp_bytes"] = [stream.rsp_bytes for stream in streams]
-    for name, column in (("t_rsp", "t"), ("unit_rsp", "unit"), ("tid_rsp", "tid")):
+    for name, column in (("t_rsp", "t"), ("tid_rsp", "tid")):
         head[name] = [0 if frame is None else getattr(frame, column) for frame in answered]
+    head["unit_rsp"] = [s.handler if f is None else f.unit for s, f in zip(streams, answered, strict=True)]
     head["flags"] = [_flags(one) for one in rows]
     head["seq_rsp"] = [one.code + 1 for one in rows]
     requests = [stream.request.text for stream in streams]

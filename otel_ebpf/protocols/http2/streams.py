@@ -422,6 +422,8 @@ class Streams:
         if stream.answered is not None and by_client and code in (NO_ERROR, CANCEL):
             code = -1
         stream.t_rsp_end = max(stream.t_rsp_end, frame.t)
+        if stream.opened.flags & _SERVER:
+            stream.handler = frame.unit
         self._end(conn, one, frame.stream, 0, ended, code, status)
 
     def _close(self, conn: int, one: _Connection, frame: Frame, ended: list[Ended]) -> None:
