@@ -30,6 +30,8 @@ OURS = "1.67.3"
 """What apps/gogrpc asks for."""
 BESIDE = ("golang.org/x/net@v0.60.0", "golang.org/x/sys@v0.48.0")
 """Old versions ask for some which newer Go does not link."""
+MOST = 90.0
+"""Percent, where a handler may not have begun when its stream is given up, or be at work when the load ends."""
 STRIPPED = "-ldflags=-s -w"
 
 
@@ -82,7 +84,7 @@ def test_calls_on_streams_belong_to_these_while_they_are_answered(service: Path,
 
 def test_calls_of_a_handler_whose_caller_has_lost_patience_belong_to_what_it_handles(service: Path) -> None:
     outcome, told = measured(service, Mode(AGENT_FIRST, SEQUENTIAL), "--patient", "30ms")
-    assert outcome.right >= EXACT, told
+    assert outcome.right >= MOST, told
 
 
 def test_connections_that_were_there_before_are_known_as_well(service: Path) -> None:

@@ -1,7 +1,8 @@
 """Runs in the guest (`python -m tests.vm.inside RESULT`): real servers, real clients, the real agent; writes RESULT.
 
 RESULT is JSON: {"release": uname -r, "ready_s": …, "said": the agent's stderr, "spans": [SeenSpan…],
-"ports": {name: port}, "answers": what the clients printed, "losses": {…}}, or {"release": …, "error": traceback}.
+"ports": {name: port}, "answers": what the clients printed, "losses": {…}, "refused": {object or program: why}}, or
+{"release": …, "error": traceback}.
 It asserts nothing: the host's test does.
 """
 
@@ -17,6 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from otel_ebpf.capture.live import CaptureSettings, LiveSource
+from otel_ebpf.runtimes.watch import OBJECTS
 from tests.agent import running_agent
 from tests.processes import program
 from tests.servers import Web, dnsmasq, nginx, redis
@@ -82,11 +85,25 @@ def observe() -> dict[str, Any]:
         }
 
 
+def refused() -> dict[str, str]:
+    """What the kernel refuses of the probes for processes of some runtimes, which need not run here."""
+    source = LiveSource(CaptureSettings())
+    try:
+        source.start()
+        assert source.runtimes is not None
+        for kind in OBJECTS:
+            source.runtimes._object(kind)
+        return dict(source.runtimes.failures)
+    finally:
+        source.close()
+
+
 def main() -> None:
     found: dict[str, Any] = {"release": os.uname().release}
     try:
         prepare()
         found |= observe()
+        found["refused"] = refused()
     except BaseException:
         # A guest has no other way to say what went wrong.
         found["error"] = traceback.format_exc()

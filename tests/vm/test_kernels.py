@@ -35,6 +35,7 @@ def test_every_kernel_yields_the_same_spans(kernel: str, tmp_path: Path) -> None
     assert kernel == RUNNING or found["release"].startswith(f"{kernel}.")
     assert found["answers"] == ["hello\n", "hello\n", "OK\n", "OK\n", "127.0.0.4\n"]
 
+    assert found["refused"] == {}
     refused = "not attached: propagation: the kernel has no tracepoint tcp_sendmsg_locked" in found["said"]
     assert refused is (kernel != RUNNING or bool(refusal()))
 
