@@ -324,7 +324,11 @@ static __always_inline void has_streams(const struct go_process *p, const u64 *c
 	static struct goroutine_key zero;
 	struct goroutine_key *end;
 
-	if (!goid || bpf_map_lookup_elem(&go_ends, conn))
+	if (!goid)
+		return;
+	if (probes)
+		want_probes(p->tgid, probes);
+	if (bpf_map_lookup_elem(&go_ends, conn))
 		return;
 	bpf_map_update_elem(&go_ends, conn, &zero, BPF_NOEXIST);
 	end = bpf_map_lookup_elem(&go_ends, conn);
@@ -333,8 +337,6 @@ static __always_inline void has_streams(const struct go_process *p, const u64 *c
 	end->goid = goid;
 	end->tgid = p->tgid;
 	end->generation = p->generation;
-	if (probes)
-		want_probes(p->tgid, probes);
 }
 
 enum stream_moment {

@@ -81,8 +81,11 @@ static __always_inline u64 go_unit(const struct go_runtime *r, const struct unit
 	const struct go_process p = { at->tgid, r->generation };
 	struct goroutine g;
 
-	if (waiting == SHARED)
+	if (waiting == SHARED) {
+		if (!r->grpc_calls)
+			want_probes(p.tgid, PROBES_GRPC_CLIENT);
 		return UNIT(UNIT_OPAQUE, 0);
+	}
 	if (!waiting) {
 		end = current_goroutine(r, at, &self);
 		if (end ? !read_goroutine(r, self, &g) : !read_caller_of_c(r, at, &g))

@@ -156,9 +156,12 @@ class Runtimes:
         """Attach what the kernel side asks for, where it meets calls that probes would decide; detach from the dead."""
         number = np.dtype(np.uint32)
         if self._needed:
-            for pid, which in zip(*self._kernel.maps["probes_wanted"].entries(number, number), strict=True):
-                self._kernel.maps["probes_wanted"].delete(np.array(pid))
-                self.need(int(pid), int(which))
+            wanted = self._kernel.maps["probes_wanted"]
+            pids, needs = wanted.entries(number, number)
+            for pid in pids:  # at once: what is wanted while others are being attached is another entry
+                wanted.delete(np.array(pid))
+            for pid, which in zip(pids.tolist(), needs.tolist(), strict=True):
+                self.need(pid, which)
         while self._ended:
             ended = self._ended.pop()
             self._probed.discard(ended)
