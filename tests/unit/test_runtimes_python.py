@@ -136,7 +136,7 @@ class Forged(Memory):
             return bytes(length)
         if choice == 2:
             word = self.random.choice([address, address + 8, 1, 1 << 32 | 1, (1 << 64) - 1, 0x7FFF_FFFF_F000])
-            return (word.to_bytes(8, "little") * (length // 8 + 1))[:length]
+            return ((word % (1 << 64)).to_bytes(8, "little") * (length // 8 + 1))[:length]
         return self.random.randbytes(length)
 
     def _some(self, address: int, length: int) -> bytes:
