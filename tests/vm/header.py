@@ -96,6 +96,13 @@ def _counted(agent: Agent) -> Counter[str]:
     return Counter({s.labels["otel_ebpf_outcome"]: int(s.value) for s in found})
 
 
+def counted_by(agents: Sequence[Agent]) -> Counter[str]:
+    found = Counter[str]()
+    for agent in agents:
+        found.update(counted(agent))
+    return found
+
+
 # ---- messages ----
 
 
@@ -269,6 +276,7 @@ def traces(hosts: TwoHosts, sink: Sink, agents: Sequence[Agent]) -> dict[str, An
             if all(counted(a)["written"] - n >= len(ids) for a, n in zip(agents, before, strict=True)):
                 break
             time.sleep(1)
+        so_far = counted_by(agents)
         ids = drive(hosts, shop, 0)
         try:
             sink.wait(lambda spans: sum(map(len, by_request(spans, ids).values())) >= 6 * len(ids), 60)
@@ -278,7 +286,7 @@ def traces(hosts: TwoHosts, sink: Sink, agents: Sequence[Agent]) -> dict[str, An
         return {
             "requests": len(ids),
             "lines": lines,
-            "outcomes": [counted(agent) for agent in agents],
+            "outcomes": counted_by(agents) - so_far,
             "said": [agent.said()[-2000:] for agent in agents],
         }
 
