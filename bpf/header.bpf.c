@@ -10,6 +10,8 @@
  *
  *   sockops         a connection is there: is it to be looked at? Later: takes it out of the map
  *   sk_msg          a message is about to be sent: is it a request, and what is its context?
+ *   sys_enter       in which trace a request is whose other end may be on this host. It must be known before its first
+ *                   byte is sent: who receives it may call others before this call of its sender ends
  *   sys_exit        after requests.bpf.c: where the request began, as the other end counts; who speaks HTTP/1 to whom; the
  *                   trace of a request that was received
  *   sched_process_*, tcp_destroy_sock   forget
@@ -62,7 +64,8 @@ struct speaker {
 };
 RECENT(speakers, struct speaker, u32, 8192);
 
-/* Where a request began that was sent on this host, by its span: its trace is in sent_traces, perhaps later. */
+/* Where a request began that was sent on this host by who did not know its trace before, by its span: perhaps it is in
+ * sent_traces later. */
 RECENT(request_origins, u64, u64, 16384);
 
 static __always_inline void name_speaker(struct speaker *s, const struct conn *c)
@@ -169,6 +172,11 @@ static __always_inline struct thread *calling_thread(void)
 	return bpf_map_lookup_elem(&threads_by_id, &id);
 }
 
+static __always_inline bool is_known(const struct trace *sent)
+{
+	return sent && sent->id[0];
+}
+
 /* The trace of the request that this thread has open, if it was sent on this host and its sender has told it since. */
 static __always_inline void look_up_origin(struct thread *thread)
 {
@@ -182,7 +190,7 @@ static __always_inline void look_up_origin(struct thread *thread)
 		return;
 	u64 at = *place;
 	struct trace *sent = bpf_map_lookup_elem(&sent_traces, &at);
-	if (!sent || !sent->id[0])
+	if (!is_known(sent))
 		return;
 	struct trace t = *sent;
 	bpf_map_update_elem(&request_traces, &cause, &t, BPF_ANY);
@@ -303,11 +311,65 @@ static __always_inline bool sends_request(struct thread *t, const struct syscall
 	return at && !bpf_probe_read_user(first, sizeof(first), (void *)at) && begins_request(first, sizeof(first));
 }
 
+/* Only where the other end may be on this host. */
+static __always_inline bool is_noted(const struct conn *c)
+{
+	return c->k.peer || c->n <= TRIES;
+}
+
+/* For the other end: the trace of the request that begins, or began, at `seq`. */
+static __always_inline void note_request(const struct conn *c, u32 seq, struct thread *thread, u64 span, bool http)
+{
+	struct trace t = {};
+
+	look_up_origin(thread);
+	settle_call(thread, span, http, &t);
+	note_sent(c->k.key, seq, &t);
+}
+
+/* A client that was there before the agent is met when this call is over: its other end must not take the request's trace
+ * for its own. */
+static __always_inline void note_unmet(struct sock *sk)
+{
+	struct tcp_sock *tp = (void *)sk;
+	struct trace t = {};
+
+	if (BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP && !is_elsewhere(sk) && connected_out(sk))
+		note_sent(connection_key(sk, true), BPF_CORE_READ(tp, write_seq), &t);
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(before_call, struct pt_regs *regs, long nr)
+{
+	struct syscall call = { .nr = nr };
+	u64 ino, sock;
+
+	if (direction_of(&call) != SENDS || nr == NR_splice)
+		return 0;
+	read_syscall(&call, regs, false);
+	if (call.nr != nr) /* 32 bit */
+		return 0;
+	sock = (u64)socket_of(call.args[0], &ino);
+	if (!sock)
+		return 0;
+	struct conn *c = conn_of(sock);
+	if (!c) {
+		note_unmet((void *)sock);
+		return 0;
+	}
+	if (!c->client || c->ignored || c->tls || c->h2.on || c->phase == REQUEST || c->k.protocol != IPPROTO_TCP ||
+	    !c->k.key || (c->ino && c->ino != ino) || !is_noted(c))
+		return 0;
+	struct tcp_sock *tp = (void *)sock;
+	struct thread *thread = calling_thread();
+	note_request(c, BPF_CORE_READ(tp, write_seq), thread, span_of(c->k.id, c->n), sends_request(thread, &call));
+	return 0;
+}
+
 /* A client's call has sent something of a request. first: its first message. */
 static __always_inline void after_send(struct conn *c, u64 sock, const struct syscall *call, bool first)
 {
 	struct carried *told = bpf_map_lookup_elem(&carriers, &sock);
-	struct trace t = {};
 
 	if (told && told->span && told->span == c->x.span_id) {
 		/* The other end counts from where the request with its header begins. */
@@ -320,11 +382,9 @@ static __always_inline void after_send(struct conn *c, u64 sock, const struct sy
 		return;
 	struct thread *thread = calling_thread();
 	bool http = sends_request(thread, call);
-	if (c->k.peer || c->n <= TRIES) { /* else its other end is on another host */
-		look_up_origin(thread);
-		settle_call(thread, c->x.span_id, http, &t);
-		note_sent(c->k.key, c->x.seq_req, &t);
-	}
+	u64 place = place_of(c->k.key, c->x.seq_req);
+	if (is_noted(c) && !is_known(bpf_map_lookup_elem(&sent_traces, &place)))
+		note_request(c, c->x.seq_req, thread, c->x.span_id, http);
 	if (http && !c->k.peer && !told)
 		count_wire(WIRE_UNWATCHED);
 }
@@ -353,9 +413,9 @@ __noinline int settle_request_trace(u64 sock)
 		if (!read_trace(p->request + (seen & (REQUEST_LARGE - 1)) + TRACE_AT, t.id))
 			return 0;
 		count_wire(WIRE_READ);
-	} else if (sent) {
+	} else if (is_known(sent)) {
 		t = *sent;
-	} else if (c->k.peer || bpf_map_lookup_elem(&local_ends, &c->k.key)) {
+	} else if (sent || c->k.peer || bpf_map_lookup_elem(&local_ends, &c->k.key)) {
 		bpf_map_update_elem(&request_origins, &span, &place, BPF_ANY);
 		return 0;
 	} else {

@@ -165,7 +165,7 @@ class HttpHeader(Propagation):
     """Puts `traceparent` into the HTTP/1 requests of clients. Who receives one reads it in the request."""
 
     NAME = HTTP_HEADER
-    PROGRAMS = ("after_call", "after_destroy", "after_exit", "after_exec")
+    PROGRAMS = ("before_call", "after_call", "after_destroy", "after_exit", "after_exec")
     ON_CGROUPS = "on_connection"
     NOT_OURS = frozenset({"too_long", "no_room", "mid_segment", "deaf"})
 

@@ -72,7 +72,7 @@ MESSAGES: dict[str, Sequence[bytes]] = {
     "another protocol": [b"*1\r\n$4\r\nPING\r\n", HEAD],
 }
 """Case → what is written to one connection, part by part."""
-ROUNDS, WORKERS, REQUESTS = 12, 3, 8
+ROUNDS, WORKERS, CONNECTIONS, REQUESTS = 12, 3, 8, 8
 WORKS_S, PAUSE_S = 8.0, 0.2
 
 
@@ -234,14 +234,13 @@ def load(hosts: TwoHosts, over: Path, into: Path) -> None:
 # ---- traces ----
 
 
-def drive(hosts: TwoHosts, shop: tuple[str, int], first: int, connections: int = 2) -> list[int]:
+def drive(hosts: TwoHosts, shop: tuple[str, int], first: int) -> list[int]:
     """Requests one after the other, over some connections; returns their ids."""
-    each = REQUESTS
 
     def ask() -> None:
-        for n in range(connections):
+        for n in range(CONNECTIONS):
             connection = http.client.HTTPConnection(*shop, timeout=60)
-            for i in range(first + n * each, first + (n + 1) * each):
+            for i in range(first + n * REQUESTS, first + (n + 1) * REQUESTS):
                 connection.request("GET", f"/r/{i}")
                 assert connection.getresponse().read() == b"((()))"
             connection.close()
@@ -251,7 +250,7 @@ def drive(hosts: TwoHosts, shop: tuple[str, int], first: int, connections: int =
         ask()
 
     Process(hosts.client.inside(patiently)).end()
-    return list(range(first, first + connections * each))
+    return list(range(first, first + CONNECTIONS * REQUESTS))
 
 
 def steps(spans: list[SeenSpan]) -> list[str]:
@@ -284,7 +283,6 @@ def traces(hosts: TwoHosts, sink: Sink, agents: Sequence[Agent]) -> dict[str, An
             print("not all spans came", file=sys.stderr)
         lines = Counter(" > ".join(steps(some)) for some in by_request(sink.spans(), ids).values())
         return {
-            "requests": len(ids),
             "lines": lines,
             "outcomes": counted_by(agents) - so_far,
             "said": [agent.said()[-2000:] for agent in agents],
