@@ -74,7 +74,7 @@ def test_an_agent_that_is_killed_under_load_harms_no_request(found: dict[str, An
 
 
 def test_requests_through_hosts_are_one_trace(found: dict[str, Any]) -> None:
-    """Shop and stock tell of each. The driver is on the shop's host, which it knows from the second on each connection."""
+    """Shop and stock tell of each. The driver is on the shop's host, as is known from a connection's second on."""
     traces = found["traces"]
     requests = CONNECTIONS * REQUESTS
     assert traces["lines"] == {WHOLE: requests}, traces
