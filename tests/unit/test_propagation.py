@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -52,6 +54,21 @@ def test_headers_are_tried_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_cannot_be_tried_is_refused(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
     monkeypatch.setattr(sockmap, "connections", Mock(side_effect=failure))
     assert sockmap.refusal() == f"whether this kernel is fit for it cannot be tried: {failure}"
+
+
+FULL = BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+def test_a_socket_that_got_room_after_it_was_full_is_filled_again() -> None:
+    socket = Mock(**{"send.side_effect": [65_536, FULL, 30, 900, FULL, FULL]})
+    with pytest.raises(BlockingIOError):
+        sockmap._sends_when_full(socket)
+    assert socket.send.call_count == 6
+
+
+def test_a_socket_that_always_says_that_it_has_sent_is_not_taken_for_full() -> None:
+    socket = Mock(**{"send.side_effect": itertools.cycle([FULL, 30])})
+    assert sockmap._sends_when_full(socket) == 30
 
 
 def test_a_call_is_no_child_of_the_header_that_names_it() -> None:
