@@ -25,26 +25,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.model import Link
+from otel_ebpf.tracing.counting import APART, LINE, Counting
+from otel_ebpf.tracing.ids import splitmix64
+from otel_ebpf.tracing.keys import among
 from otel_ebpf.tracing.lines import in_step, line_up
-from otel_ebpf.tracing.loops import AGREES, CHAIN, LEAST, MANY, NOBODY, Agreement, Loops, Unknown
+from otel_ebpf.tracing.loops import AGREES, CHAIN, MANY, NOBODY, Agreement, Loops, Unknown
 from otel_ebpf.tracing.places import Places
 from otel_ebpf.tracing.queues import Ids, Rows
 from otel_ebpf.tracing.rungs.base import NONE
-from otel_ebpf.tracing.segments import Segments, is_async
-from otel_ebpf.tracing.tables import CallTable
+from otel_ebpf.tracing.segments import NODE_ID_BITS, Segments, is_async
+from otel_ebpf.tracing.tables import CallTable, before_on_connection
 
 NEARLY = 0.95
 """Share of equal answers from which a rule is used for a process's calls that are proved one by one."""
 SOME = 8
 """Samples of a rule whose calls are proved one by one."""
 _NOT_YET = 2.0
-_RULES = 4
+_RULES = LINE + 1
 _HAND, _TRIGGER, _TURN, _LINE = range(_RULES)
-_LEAST = (LEAST, LEAST, SOME)
+_ENOUGH = 6
+"""Samples of a rule that needs no such proof: a few agree by chance, while a process is starting."""
+_LEAST = (_ENOUGH, _ENOUGH, SOME)
 _LINKS = np.array([Link.ASYNC_ID, Link.ASYNC_ID, Link.TURN, Link.ORDER], np.uint8)
 _IN_NONE, _IN_FRESH, _IN_OTHER = range(3)
 """In whose callback: of nothing that has an id; of what was made after the last receive; of what is older."""
-_APART, _DIFFER, _SUCCEEDS = 3, 6, 7
+_APART, _DIFFER, _SUCCEEDS = APART, 6, 7
 """Kinds of calls whose connection had a response before; others follow: two ids that lead elsewhere, and connections
 that were opened when others had just been closed, which a pool may have done for whoever waits longest."""
 _KINDS = 8
@@ -59,7 +64,12 @@ class AsyncIds:
 
     def __init__(self, segments: Segments, places: Places) -> None:
         self._segments = segments
+        self._counting = Counting(segments, places)
         self._agreement = [[Agreement(places, least) for _ in range(_KINDS)] for least in _LEAST]
+
+    def forget(self, tgid: NDArray[np.uint32]) -> None:
+        """These processes are gone."""
+        self._counting.forget(tgid)
 
     def learn(self, loops: Loops, unknown: Unknown) -> None:
         """Find out all that can be known by now of the calls of loops with ids."""
@@ -79,7 +89,20 @@ class AsyncIds:
             drawn |= calls.in_line
             line_up(loops, drawn, unknown)
             self._name(loops, left)
+        self._count(loops, unknown)
         self._prove(loops)
+
+    def _count(self, loops: Loops, unknown: Unknown) -> None:
+        """Of calls that may have waited in a line, and are not certain."""
+        calls = loops.calls
+        certain = calls.numbered & (calls.owner != NOBODY) & ~calls.doubtful & ~calls.counted & ~calls.noted
+        self._counting.note(loops, (certain & (calls.first_byte != 0)).nonzero()[0])
+        recent = calls.start + _RECENT_NS > calls.start.max()
+        left = calls.numbered & calls.asked_ids & (calls.kind < _APART) & recent & ~calls.counted
+        left &= (calls.owner == NOBODY) | calls.doubtful
+        rows = left.nonzero()[0]
+        if len(rows):
+            self._counting.learn(loops, rows, unknown)
 
     def say(self, loops: Loops, at: Rows, unknown: Unknown) -> tuple[Ids, NDArray[np.float64], NDArray[np.uint8]]:
         """(k,) span id of a request, or NOBODY; by what share the rule agrees with the backward one; which `Link`.
@@ -89,6 +112,7 @@ class AsyncIds:
         calls = loops.calls
         named = calls.numbered[at] & (calls.owner[at] != NOBODY) & ~calls.refuted[at]
         sure = named & (~calls.doubtful[at] | calls.proved[at])
+        sure &= (calls.rule[at] != _LINE) | calls.counted[at] | ~self._counting.speaks(calls.tgid[at])
         in_doubt = (sure & calls.doubtful[at]).nonzero()[0]
         if len(in_doubt):
             sure[in_doubt] = self._in_step(loops, at[in_doubt])
@@ -113,6 +137,7 @@ class AsyncIds:
         rows, execution, trigger = rows[there], execution[there], trigger[there]
         after = calls.after[rows]
         by_id, by_turn = (self._same_connection(loops, rows, cause) for cause in (execution, after))
+        by_id[_elsewhere_as_well(calls, rows)] = False
         own = by_id | by_turn
         fresh = (execution != 0) & ((execution == after) | by_id)
         where = np.where(fresh, _IN_FRESH, np.where(is_async(calls.ids[rows]), _IN_OTHER, _IN_NONE))
@@ -123,8 +148,13 @@ class AsyncIds:
         calls.asked_ids[rows] = True
 
     def _same_connection(self, loops: Loops, rows: Rows, cause: Ids) -> NDArray[np.bool_]:
+        """(k,) this is the call before on the connection. An id that is older, as that which the connection itself has
+        for long, leads to one of its calls by chance."""
         calls, call = loops.calls, loops.find_calls(cause)
         same: NDArray[np.bool_] = (call != NONE) & (calls.conn[call] == calls.conn[rows])
+        at = same.nonzero()[0]
+        if len(at):
+            same[at] = call[at] == before_on_connection(calls, rows[at])
         return same
 
     def _drawn(self, calls: CallTable, rows: Rows) -> NDArray[np.bool_]:
@@ -173,9 +203,12 @@ class AsyncIds:
     def _firm(self, calls: CallTable, rows: Rows, rule: NDArray[np.intp]) -> NDArray[np.bool_]:
         """(k,) the rule needs no proof of each call."""
         firm: NDArray[np.bool_] = rule < _TURN
+        # Ids that lead to the response before on the connection tell no more than the turn does.
+        own = (calls.kind[rows] < _APART) & (calls.step[rows] == calls.after[rows])
         for kind in np.unique(calls.kind[rows]).tolist():
-            of = ((calls.kind[rows] == kind) & (rule == _TURN)).nonzero()[0]
-            firm[of] = self._agreement[_TURN][kind].known(calls.tgid[rows[of]], MANY)
+            for which in range(_LINE):
+                of = ((calls.kind[rows] == kind) & (rule == which) & (own | (rule == _TURN))).nonzero()[0]
+                firm[of] = self._agreement[which][kind].known(calls.tgid[rows[of]], MANY)
         return firm
 
     def _rules(self, loops: Loops, rows: Rows) -> tuple[Ids, Ids, NDArray[np.bool_]]:
@@ -221,7 +254,7 @@ class AsyncIds:
         right = np.ones(len(at), np.bool_)
         left, call = np.arange(len(at)), at
         for _ in range(CHAIN):
-            of_line = calls.rule[call] == _LINE
+            of_line = (calls.rule[call] == _LINE) & ~calls.counted[call]
             right[left[of_line]] &= in_step(loops, call[of_line])
             before = loops.find_calls(calls.step[call])
             onward = (before != NONE) & right[left]
@@ -248,3 +281,12 @@ class AsyncIds:
                 at = at[~flag[at]]
                 if not len(at):
                     break
+
+
+def _elsewhere_as_well(calls: CallTable, rows: Rows) -> NDArray[np.bool_]:
+    """(k,) in the same callback, or in one of the same resource, a call went out on another connection."""
+    key = splitmix64(calls.thread ^ splitmix64(calls.ids >> NODE_ID_BITS))
+    near = among(key[rows], key).nonzero()[0]
+    near = near[np.lexsort((calls.conn[near], key[near]))]
+    several = (key[near[1:]] == key[near[:-1]]) & (calls.conn[near[1:]] != calls.conn[near[:-1]])
+    return among(key[near[1:]][several], key[rows])

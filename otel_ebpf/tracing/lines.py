@@ -60,7 +60,7 @@ def in_step(loops: Loops, at: Rows) -> NDArray[np.bool_]:
     for whom they were, the next ones have them. One that has the wrong place shifts those behind it."""
     calls = loops.calls
     right = np.zeros(len(at), np.bool_)
-    judged = (calls.in_line & (calls.proved | calls.refuted)).nonzero()[0]
+    judged = (calls.in_line & ~calls.counted & (calls.proved | calls.refuted)).nonzero()[0]
     for thread in distinct(calls.thread[at]).tolist():
         line = judged[calls.thread[judged] == thread]
         line = line[np.argsort(calls.start[line])]

@@ -25,7 +25,7 @@ AGREES, LEAST = 0.99, 3
 """Share of equal answers from which a rule is used for a process, and of how many."""
 MANY = 32
 """Samples of a rule that only goes by what came when: a few agree by chance, in a process that is still warming up."""
-_VERY_MANY = 256
+VERY_MANY = 256
 """Samples of what seldom shows that a rule does not hold."""
 _MEMORY = 2048
 """Samples of a process after which all of them are halved: it may behave differently under another load."""
@@ -85,7 +85,7 @@ class Loops:
         """of turn with its backward rule, where order says something else"""
         self.once = Agreement(places, MANY)
         """whether a call had a request that no other call had: each is passed on once"""
-        self.apart = Agreement(places, _VERY_MANY)
+        self.apart = Agreement(places, VERY_MANY)
         """whether no other request was answered after the same response: what came at once was handled one by one"""
         self.feasible = Agreement(places, MANY)
         """whether the request that the backward rule names was open when the call was sent"""

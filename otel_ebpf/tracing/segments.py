@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.model import Unit
-from otel_ebpf.tracing.keys import groups, unit_keys
+from otel_ebpf.tracing.keys import among, groups, unit_keys
 
 LIMIT = 1 << 16
 """Segments that are remembered."""
 _THREADS = 1 << 10
-_BITS = np.uint64(28)  # NODE_ID_BITS of bpf/include/unit_node.h
-_RING = np.uint64(1) << _BITS
+NODE_ID_BITS = np.uint64(28)
+"""Those of the trigger id in a unit; the execution id is above (bpf/include/unit_node.h)."""
+_RING = np.uint64(1) << NODE_ID_BITS
 _HALF = _RING >> np.uint64(1)
 _MASK = _RING - np.uint64(1)
 _WIDTH = np.uint64(53)
@@ -59,9 +60,25 @@ class Segments:
             at = np.minimum(np.searchsorted(index.threads, thread[rows]), len(index.threads) - 1)
             known = index.threads[at] == thread[rows]
             rows, at = rows[known], at[known]
-            execution[rows] = index.cause(at, unit[rows] >> _BITS & _MASK)
+            execution[rows] = index.cause(at, unit[rows] >> NODE_ID_BITS & _MASK)
             trigger[rows] = index.cause(at, unit[rows] & _MASK)
         return execution, trigger
+
+    def used(self, thread: np.uint64, after: Ids) -> NDArray[np.int64]:
+        """(n,) how many ids a thread gave after bytes of each of these exchanges had come, until others did; 0: that is
+        not known."""
+        used = np.zeros(len(after), np.int64)
+        mine = (self._told[0] == thread).nonzero()[0]
+        first, exchange = self._told[1][mine].astype(np.int64), self._told[2][mine]
+        given = first[1:] - first[:-1]
+        order = np.argsort(after)
+        ordered = after[order]
+        asked = among(ordered, exchange).nonzero()[0]
+        at = order[np.searchsorted(ordered, exchange[asked])]
+        over = asked < len(given)
+        np.add.at(used, at[over], given[asked[over]])
+        used[at[~over]] = 0
+        return np.maximum(used, 0)
 
 
 @dataclass(frozen=True, slots=True)

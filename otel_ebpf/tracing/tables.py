@@ -9,17 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.tracing.bits import SUCCEEDS
+from otel_ebpf.tracing.keys import among
 from otel_ebpf.tracing.queues import NEVER, Ids, Rows
 from otel_ebpf.tracing.rungs.base import NONE, Calls, Requests
 
 ROWS = 1 << 14
 _SPARE = ROWS // 4
 _FLAGS = (
-    *("passed_on", "answered", "looked_at", "outcome"),
+    *("passed_on", "answered", "looked_at", "outcome", "counted"),
     *("handed_over", "queued", "responded", "judged_turn", "judged_order"),
     *("direct", "followed", "asked_ids", "judged_apart"),
     *("alone", "answered_alone", "half_seen"),
     *("numbered", "reused", "succeeds", "in_line", "shaky", "doubtful", "proved", "refuted", "weighed"),
+    *("awaits", "judged_line", "noted"),
 )
 
 
@@ -29,7 +31,8 @@ class RequestTable:
 
     gone: (m,) when; NEVER: not yet, 0: it needed none. burst: (m,) since when that queue had not been empty then.
     answered: (m,) the same of the queue of responses. looked_at: (m,) the call upon whose response it was answered is
-    known. outcome: (m,) as of a call.
+    known. outcome: (m,) as of a call. kind: (m,) the same for requests of the same shape. counted: (m,) it is known how
+    many calls it put into a pool's line.
     """
 
     span_id: Ids
@@ -38,12 +41,14 @@ class RequestTable:
     start: Ids
     first_byte: Ids
     after: Ids
+    kind: Ids
     gone: Ids
     burst: Ids
     passed_on: NDArray[np.bool_]
     answered: NDArray[np.bool_]
     looked_at: NDArray[np.bool_]
     outcome: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.span_id)
@@ -69,6 +74,8 @@ class CallTable:
     itself; doubtful: (n,) or not yet. proved, refuted: (n,) by what followed; weighed: (n,) by its own answer.
     in_line: (n,) it had its place in the line of those that wait, behind `awaited`. outcome: (n,) its response put
     nothing into the line, or what it did.
+    counted: (n,) the request is known by how many calls each has put there; awaits: (n,) it may become so; judged_line:
+    (n,) its part of the line was; noted: (n,) of calls that are known otherwise, whether they were answered first.
     """
 
     span_id: Ids
@@ -118,6 +125,10 @@ class CallTable:
     proved: NDArray[np.bool_]
     refuted: NDArray[np.bool_]
     weighed: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
+    awaits: NDArray[np.bool_]
+    judged_line: NDArray[np.bool_]
+    noted: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.span_id)
@@ -206,15 +217,27 @@ def request_table(requests: Requests, rows: Rows) -> RequestTable:
     """These requests, likewise."""
     table = empty(RequestTable, len(rows))
     table.gone[:] = NEVER
-    for name in ("span_id", "tgid", "start", "first_byte", "after"):
+    for name in ("span_id", "tgid", "start", "first_byte", "after", "kind"):
         setattr(table, name, getattr(requests, name)[rows])
     table.thread = requests.reader[rows]
     return table
+
+
+def before_on_connection(calls: CallTable, rows: Rows) -> Rows:
+    """(k,) the call that went out on the same connection before each of `rows`, or NONE."""
+    near = among(calls.conn[rows], calls.conn).nonzero()[0]
+    near = near[np.lexsort((calls.start[near], calls.conn[near]))]
+    before = np.full(len(near), NONE, np.intp)
+    before[1:] = np.where(calls.conn[near[1:]] == calls.conn[near[:-1]], near[:-1], NONE)
+    order = np.argsort(near)
+    return before[order[np.searchsorted(near[order], rows)]]
 
 
 def empty(kind: type[Table], n: int = 0) -> Table:
     """n rows of zeros."""
     types: dict[str, type[np.generic]] = {"tgid": np.uint32, **dict.fromkeys(_FLAGS, np.bool_)}
     types |= {"port": np.uint16}
-    types |= dict.fromkeys(("kind", "rule", "judged_ids"), np.uint8)
+    types |= dict.fromkeys(("rule", "judged_ids"), np.uint8)
+    if kind is CallTable:
+        types["kind"] = np.uint8
     return kind(**{f.name: np.zeros(n, types.get(f.name, np.uint64)) for f in fields(kind)})

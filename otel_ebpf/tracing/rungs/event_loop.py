@@ -90,6 +90,7 @@ class EventLoop(Rung):
 
     def forget(self, tgid: NDArray[np.uint32]) -> None:
         self._loops.forget(tgid)
+        self._ids.forget(tgid)
 
     def _decide(self, calls: Calls, mine: NDArray[np.intp]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
         """(k,) span id of the request of each call of `mine`, 0: not (yet) decided; (k,) by which `Link`."""
@@ -125,9 +126,9 @@ class EventLoop(Rung):
         check = np.where(perhaps, table.retro_order[at], check)
         late = (by_order | ((said == NOBODY) & (order >= AGREES))) & ~by_ids & self._answers_come(at)
         late |= (share > 1) & table.asked_ids[at]
-        self._later[mine[settled]] = late
         agree = ~late & ~contradicted & ((said == NOBODY) | (check == NOBODY) | (said == check))
         found[settled] = np.where(agree, np.where(said == NOBODY, check, said), NOBODY)
+        self._later[mine[settled]] = late | (table.awaits[at] & (found[settled] == NOBODY))
         method[settled] = np.where(by_ids, link, np.where(by_order, _ORDER, _TURN))
         return self._possible(calls, mine, found), method
 
