@@ -22,6 +22,7 @@ struct process_event schema_process;
 struct server_name schema_server_name;
 struct lineage schema_lineage;
 struct segment schema_segment;
+struct heap_mark schema_heap_mark;
 struct export_chunk schema_export_chunk;
 struct runtime schema_runtime;
 struct open_since schema_open_since;

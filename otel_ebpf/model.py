@@ -170,6 +170,8 @@ class Link(IntEnum):
     """By the distributions of delays, calibrated on links that were certain."""
     REQUEST_ID = 13
     """The call bears the X-Request-Id of the parent."""
+    ALLOCATION = 14
+    """JVM: the job that the thread worked on was made by the thread that handled the parent."""
     SKYWALKING = 32
     DATADOG = 33
     XRAY = 34

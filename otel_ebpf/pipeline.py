@@ -236,7 +236,9 @@ class Pipeline:
             self.arrived.hear(drain.contexts)
             self.arrived.apply(spans)
         open_since = self.streams.open_since(drain.open_since, drain.swept)
-        self.assembler.hear(drain.lineages, open_since, drain.swept, drain.segments, drain.swept_until)
+        self.assembler.hear(
+            drain.lineages, open_since, drain.swept, drain.segments, drain.swept_until, drain.heap_marks
+        )
         decided = self.assembler.feed(spans, drain.swept, waits)
         if now - self._renamed < RENAMED_NS and len(decided):
             decided.resource = self.resources.ids(decided.tgid, decided.start)

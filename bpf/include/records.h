@@ -96,6 +96,34 @@ struct segment {
 	unsigned int tid;
 };
 
+/* JVM: where a thread allocates as it moves the first bytes of a request, or sends those of a response, and, if it makes a
+ * call without a request of its own, the objects on its stack. */
+enum heap_mark_bits {
+	MARK_SENDS = 1 << 0,
+	MARK_CLIENT = 1 << 1, /* at the end that connected */
+	MARK_JOB = 1 << 2,    /* objects were looked for */
+	MARK_TORN = 1 << 3,   /* a collection was going on: nothing of it holds */
+	MARK_SEEN = 1 << 4,   /* by another thread, whose call this is; it moved no bytes */
+};
+enum { MARK_OBJECTS = 16 };
+struct heap_mark {
+	unsigned long long t;
+	unsigned long long conn;  /* connection.id */
+	unsigned long long start; /* of its allocation buffer (TLAB), */
+	unsigned long long top;   /* where the next object will lie, */
+	unsigned long long end;   /* and where it ends */
+	unsigned long long born;  /* when the thread began, CLOCK_MONOTONIC ns */
+	unsigned int tgid;
+	unsigned int tid;
+	unsigned int collections; /* how many there have been: no object moves between two of them */
+	unsigned short bits;      /* enum heap_mark_bits */
+	unsigned short count;     /* of objects[] */
+	unsigned int n;           /* with MARK_JOB: how many of these the thread had before */
+	unsigned int unused;
+	/* address, and in the upper 16 bits how many words from the stack's base; those next to the base first */
+	unsigned long long objects[MARK_OBJECTS];
+};
+
 enum connection_flags {
 	CONNECTION_SERVER = 1 << 0,
 	CONNECTION_TLS = 1 << 1,       /* TLS records were seen on the socket */
@@ -217,6 +245,7 @@ enum loss {
 	LOSS_NO_ANCESTRY,      /* a unit's parent that could not be remembered */
 	LOSS_RING_FULL_EXPORT, /* a part of what a process exports */
 	LOSS_RING_FULL_FRAME,  /* a frame of HTTP/2 */
+	LOSS_RING_FULL_HEAP,   /* where a thread of a JVM allocated */
 	LOSS_FRAME_SYNC,       /* a direction of an HTTP/2 connection of which frames cannot be told apart any more */
 	LOSS_KINDS,
 };

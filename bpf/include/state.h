@@ -117,6 +117,7 @@ struct thread {
 	u64 closed;      /* which time after it slept it closed a connection of its own last (awake_since) */
 	u64 unit;        /* UNIT() that moves the message in hand, without sock_*_length */
 	u64 regs;        /* address of its user registers in the call in progress; 0 without sock_*_length */
+	u32 jobs;        /* JVM: calls that it made without a request of its own */
 	u64 naming;      /* SSL* that is being told its server's name, 0 outside of that call */
 	u64 naming_from; /* where that name lies */
 	u32 vector_at;   /* next message in it */
@@ -183,6 +184,7 @@ RING(processes, 1 << 17);
 RING(server_names, 1 << 16);
 RING(lineages, 1 << 19);
 RING(segments, 1 << 18);
+RING(heap_marks, 1 << 20);
 
 enum stat {
 	STAT_BEGUN, /* exchanges: begun = ended + encrypted + those in progress */
@@ -306,6 +308,11 @@ static __always_inline void open_request(struct thread *t, u64 span)
 		}
 	}
 	t->more++;
+}
+
+static __always_inline bool has_no_request(const struct thread *t)
+{
+	return !t->open[0] && !t->open[1] && !t->open[2] && !t->open[3] && !t->more && !t->crowded;
 }
 
 /* Once for each that was opened, by the thread that did; one that another thread answers stays open here. */

@@ -63,6 +63,8 @@ struct open_since {
 };
 TABLE(requests_open, u32, struct open_since, 8192);
 
+#include "heap_jvm.h"
+
 static __always_inline struct runtime *find_runtime(u32 tgid)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
@@ -99,6 +101,7 @@ static __always_inline void forget_runtime(u32 tgid)
 	bpf_map_delete_elem(&runtimes, &tgid);
 	bpf_map_delete_elem(&probe_hits, &tgid);
 	bpf_map_delete_elem(&requests_open, &tgid);
+	bpf_map_delete_elem(&jvm_givers, &tgid);
 }
 
 static __always_inline void count_hit(u32 tgid)
@@ -154,6 +157,18 @@ __noinline int tell_origin(u64 unit)
 	return 0;
 }
 
+/* JVM: where the thread allocates, and what it works on. */
+__noinline int mark_heap(u64 conn, u32 bits, u32 n)
+{
+	struct unit_at at = { .conn = conn };
+
+	look_at_self(&at);
+	struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
+	if (r && r->kind == RUNTIME_JVM)
+		jvm_mark(&r->jvm, &at, bits, n);
+	return 0;
+}
+
 /* Node: a segment of its loop begins with bytes received. */
 __noinline int segment_after(u64 after)
 {
@@ -191,6 +206,15 @@ static __always_inline void meet_unit(struct thread *t, const struct conn *c, bo
 	t->unit = 0;
 	if (c->h2.on || (of_request ? c->phase != REQUEST : c->phase == REQUEST))
 		t->unit = look_up_unit(t, c->k.id, send, c->client, modern);
+	else
+		return;
+	if (t->runtime != RUNTIME_JVM || t->unit || c->h2.on || (c->client && !send))
+		return;
+	bool job = send && c->client && has_no_request(t);
+	u32 bits = (send ? MARK_SENDS : 0) | (c->client ? MARK_CLIENT : 0) | (job ? MARK_JOB : 0);
+	mark_heap(c->k.id, bits, job ? t->jobs++ : 0);
+	if (job)
+		see_givers(bpf_get_current_pid_tgid() >> 32);
 }
 
 /* The thread learned of an end: what it does next is for none of those of which it received bytes before. */

@@ -11,10 +11,21 @@
 /* Filled by otel_ebpf/runtimes/jvm.py. Offsets. */
 struct jvm_runtime {
 	s32 slot;    /* from the thread pointer, of the JavaThread; 0: not known */
-	u32 vthread; /* in a JavaThread: the handle of the thread that runs */
+	u32 vthread; /* in a JavaThread: the handle of the thread that runs; 0: it has no virtual threads */
 	u32 own;     /* in a JavaThread: the handle of its own thread object */
 	u32 eetop;   /* in a java.lang.Thread; its number follows */
 	u32 owner;   /* in a JavaThread: the number of the thread that runs (JDK 24 and newer); 0: not there */
+	/* For heap_jvm.h, all 0 where it is not to be read: */
+	u32 start;      /* in a JavaThread: its allocation buffer, */
+	u32 top;        /* where the next object will lie, */
+	u32 end;        /* and the buffer's end */
+	u32 base;       /* in a JavaThread: base of its stack */
+	u32 native;     /* bytes below the base in which no thread has an object */
+	u32 hands_over; /* written here: its threads make calls without a request of their own */
+	u64 heap;       /* first address */
+	u64 heap_end;
+	u64 collections; /* address of their number, a u32 */
+	u64 collecting;  /* address of the flag that one is going on */
 };
 
 struct java_thread {
@@ -99,6 +110,8 @@ static __always_inline u64 jvm_unit(const struct jvm_runtime *r, const struct un
 	struct java_object object = {};
 	u64 thread = 0, runs = 0, own = 0, number = 0;
 
+	if (!r->vthread) /* its threads are the units */
+		return 0;
 	if (!r->slot)
 		return named_as_carrier() ? UNIT(UNIT_OPAQUE, 0) : 0;
 	if (bpf_probe_read_user(&thread, sizeof(thread), (void *)(at->fsbase + r->slot)))

@@ -38,7 +38,7 @@ _HASH_MAPS = ("conns_by_sock", "payloads_by_sock", "threads_by_id")
 _WHEN_NEEDED = "on_space_adjust"
 """Attached when the kernel says that it is needed: it costs each receive."""
 _SIZES = ("head", "small", "large")
-_TELLING = ("connections", "processes", "server_names", "lineages", "segments", "exports")
+_TELLING = ("connections", "processes", "server_names", "lineages", "segments", "heap_marks", "exports")
 """Rings of what concerns exchanges: read after them."""
 
 
@@ -68,7 +68,7 @@ class CaptureSettings:
 class Drain:
     """What was in the rings: exchanges by size class, and the announcements that concern them.
 
-    server_names, lineages, segments, exports, contexts: records of these structs (`struct export_chunk`,
+    server_names, lineages, segments, heap_marks, exports, contexts: records of these structs (`struct export_chunk`,
     `arrived_context`); None: the source has none.
     open_since: processes that had an open request at `swept`, (n,) ids and (n,) records of `struct open_since`.
     swept_until: when that had been seen; on a busy host the sweep takes its time. 0: at `swept`.
@@ -87,14 +87,15 @@ class Drain:
     open_since: tuple[NDArray[np.uint32], NDArray[np.void] | None] = (_NO_PIDS, None)
     swept_until: int = 0
     contexts: NDArray[np.void] | None = None
+    heap_marks: NDArray[np.void] | None = None
     frames: list[Frames] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         """Whether there was anything."""
-        named = self.server_names is not None and len(self.server_names)
-        exported = self.exports is not None and len(self.exports)
+        beside = (self.server_names, self.lineages, self.segments, self.exports, self.contexts, self.heap_marks)
+        told = (self.connections, self.processes, *beside)
         moved = any(map(len, self.exchanges)) or any(map(len, self.frames))
-        return bool(len(self.connections) or len(self.processes) or named or exported or moved)
+        return moved or any(records is not None and len(records) for records in told)
 
 
 class LiveSource:
@@ -196,6 +197,7 @@ class LiveSource:
         self._server_names = Ring(names.fd, names.max_entries, btf.dtype("server_name"))
         self._lineages = Ring(maps["lineages"].fd, maps["lineages"].max_entries, btf.dtype("lineage"))
         self._segments = Ring(maps["segments"].fd, maps["segments"].max_entries, btf.dtype("segment"))
+        self._heap_marks = Ring(maps["heap_marks"].fd, maps["heap_marks"].max_entries, btf.dtype("heap_mark"))
         self._exports = Ring(maps["exports"].fd, maps["exports"].max_entries, btf.dtype("export_chunk"))
 
     def _goes_by_storage(self) -> bool | None:
@@ -272,6 +274,7 @@ class LiveSource:
             self._open_since,
             self._swept_until,
             self.propagation.read() if self.propagation else None,
+            self._heap_marks.read(),
             frames,
         )
 
@@ -302,6 +305,7 @@ class LiveSource:
             "server_names": self._server_names,
             "lineages": self._lineages,
             "segments": self._segments,
+            "heap_marks": self._heap_marks,
             "exports": self._exports,
         }
         fills = {name: ring.fill for name, ring in rings.items()}

@@ -50,6 +50,7 @@ _LINKS: dict[int, str] = {
     Link.THREAD_RESPONSE: "resp",
     Link.THREAD_ALONE: "alone",
     Link.UNIT: "unit",
+    Link.ALLOCATION: "alloc",
     Link.ASYNC_ID: "async",
     Link.REQUEST_ID: "rid",
     Link.TURN: "turn",

@@ -1,4 +1,4 @@
-"""JVM 21 and newer: how to tell in a socket call which virtual thread runs.
+"""JVM: how to tell in a socket call which virtual thread runs (21 and newer), and who gave a thread its job.
 
 libjvm.so exports a table of its own structures for debuggers (`gHotSpotVMStructs`, src/hotspot/share/runtime/
 vmStructs.cpp), in production builds too. It says where a JavaThread has the thread object that runs on it, and where
@@ -9,7 +9,8 @@ the list of all JavaThreads is. By these threads two more offsets are found, and
 - `eetop` of java.lang.Thread, which leads back to the JavaThread; the thread's number (`tid`) comes after it in every
   layout of headers and class pointers, as both are the class's only longs and declared in this order.
 
-Older VMs have no virtual threads: their threads are the units of execution, and nothing is to be known of them.
+Older VMs have no virtual threads: their threads are the units of execution. Of all of them `jvm_heap` finds what tells
+who gave a thread the job that it works on.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 
 from otel_ebpf.kernel import elf
 from otel_ebpf.runtimes.base import Kind, Layout, Numbers, Refusal
+from otel_ebpf.runtimes.jvm_heap import STRUCTURES, Fields, heap_of
 from otel_ebpf.runtimes.memory import Mapping as Mapped
 from otel_ebpf.runtimes.memory import Memory
 
@@ -34,6 +36,7 @@ _STRIDE = "gHotSpotVMStructEntryArrayStride"
 _NAMES = (_TABLE, _STRIDE, *_ENTRY.values())
 _MOST_ENTRIES, _MOST_STRIDE, _MOST_NAME = 1 << 14, 256, 96
 _THREADS = frozenset({"JavaThread", "Thread", "OSThread", "ThreadsSMRSupport", "ThreadsList", "Abstract_VM_Version"})
+_KEPT = _THREADS | STRUCTURES
 """Structures of which fields are kept."""
 _LAST = ("OSThread", "_pthread_id")
 """Of their fields the last one. While the library is being loaded, the table ends before: from there on it is zero."""
@@ -47,10 +50,6 @@ _NUMBERS = 1 << 48
 _BUDGET = 64 << 20
 _REMEMBERED = 64
 _COLOURED = 48
-
-Field = tuple[bool, int, int]
-"""(static, offset, address) of one field; the address as the library's own, without where it was loaded."""
-Fields = Mapping[tuple[str, str], Field]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +99,12 @@ class Jvm:
 
 
 def read_table(memory: Memory, base: int, symbols: Mapping[str, int]) -> Fields:
-    """The fields of `_THREADS` in the VM's table; {} if it makes no sense (yet). base: where the library is loaded."""
+    """The fields of `_KEPT` in the VM's table; {} if it makes no sense (yet). base: where the library is loaded."""
     at, stride = memory.word(base + symbols[_TABLE]), memory.word(base + symbols[_STRIDE])
     place = {name: memory.word(base + symbols[symbol]) for name, symbol in _ENTRY.items()}
     if not 0 < stride <= _MOST_STRIDE or max(place.values()) + 8 > stride:
         return {}
-    fields: dict[tuple[str, str], Field] = {}
+    fields: dict[tuple[str, str], tuple[bool, int, int]] = {}
     names: dict[int, str] = {}
     for _ in range(_MOST_ENTRIES):
         entry = memory.read(at, stride)
@@ -118,16 +117,14 @@ def read_table(memory: Memory, base: int, symbols: Mapping[str, int]) -> Fields:
         if number["TypeName"] not in names:
             names[number["TypeName"]] = memory.text(number["TypeName"], _MOST_NAME)
         structure = names[number["TypeName"]]
-        if structure in _THREADS:
+        if structure in _KEPT:
             static = bool(number["IsStatic"] & 0xFFFFFFFF)
             field = memory.text(number["FieldName"], _MOST_NAME)
             fields[structure, field] = static, number["Offset"], number["Address"] - base if static else 0
     return {}
 
 
-def _layout(memory: Memory, base: int, fields: Fields) -> Layout | Refusal | None:
-    if ("JavaThread", "_vthread") not in fields:
-        return None
+def _layout(memory: Memory, base: int, fields: Fields) -> Layout | Refusal:
     version = _version(memory, base, fields)
     what = f"JVM {version}"
     threads = threads_of(memory, base, fields)
@@ -135,17 +132,23 @@ def _layout(memory: Memory, base: int, fields: Fields) -> Layout | Refusal | Non
         return Refusal(what, "its threads are not where its structures say")
     if len(threads) < _LEAST:
         return Refusal(what, "it has hardly any threads yet", again=True)
-    eetop = eetop_of(memory, threads)
-    if not eetop:
-        return Refusal(what, "its thread objects do not look as expected", again=True)
-    numbers: Numbers = {
-        "slot": slot_of(memory, threads) if platform.machine() == "x86_64" else 0,
-        "vthread": fields["JavaThread", "_vthread"][1],
-        "own": fields["JavaThread", "_threadObj"][1],
-        "eetop": eetop,
-        "owner": fields.get(("JavaThread", "_monitor_owner_id"), (False, 0, 0))[1],
-    }
-    return Layout(Kind.JVM, version, numbers)
+    slot = slot_of(memory, threads) if platform.machine() == "x86_64" else 0
+    numbers: Numbers = {"slot": slot}
+    if ("JavaThread", "_vthread") in fields:
+        eetop = eetop_of(memory, threads)
+        if not eetop:
+            return Refusal(what, "its thread objects do not look as expected", again=True)
+        numbers = {
+            "slot": slot,
+            "vthread": fields["JavaThread", "_vthread"][1],
+            "own": fields["JavaThread", "_threadObj"][1],
+            "eetop": eetop,
+            "owner": fields.get(("JavaThread", "_monitor_owner_id"), (False, 0, 0))[1],
+        }
+    heap = heap_of(memory, base, fields, (thread.java for thread in threads))
+    if isinstance(heap, str):
+        return Layout(Kind.JVM, version, numbers, without=(Refusal(f"{what}: jobs of executors", heap),))
+    return Layout(Kind.JVM, version, {**numbers, **heap})
 
 
 def threads_of(memory: Memory, base: int, fields: Fields) -> list[_Thread] | None:

@@ -31,6 +31,7 @@ from otel_ebpf.tracing.counters import Counters
 from otel_ebpf.tracing.join import agree_with_released, join, local
 from otel_ebpf.tracing.keys import place
 from otel_ebpf.tracing.lineage import Lineage
+from otel_ebpf.tracing.marks import Marks
 from otel_ebpf.tracing.memory import Memory, Released
 from otel_ebpf.tracing.openings import Openings
 from otel_ebpf.tracing.outcome import (
@@ -95,7 +96,10 @@ class Assembler:
         self._lineage = Lineage()
         self._openings = Openings(lag_ns + 2 * SKEW_NS)
         self._segments = Segments()
-        self._rungs = ladder(self._lineage, self._openings, self._segments, self._places, self.counters, statistics)
+        self._marks = Marks()
+        self._rungs = ladder(
+            self._lineage, self._marks, self._openings, self._segments, self._places, self.counters, statistics
+        )
         self._threads_known_since = 0
         self.covered: NDArray[np.bool_] = np.zeros(0, np.bool_)
         """(n,) for each of these, whether it is not to be emitted, since the process's own SDK tells of it: its span id
@@ -115,11 +119,14 @@ class Assembler:
         now: int,
         segments: NDArray[np.void] | None = None,
         until: int = 0,
+        heap_marks: NDArray[np.void] | None = None,
     ) -> None:
-        """What the kernel side told besides rows, before these are fed: see `Lineage.tell`, `Openings.swept` and
-        `Segments.tell`."""
+        """What the kernel side told besides rows, before these are fed: see `Lineage.tell`, `Openings.swept`,
+        `Segments.tell` and `Marks.tell`."""
         if segments is not None:
             self._segments.tell(segments)
+        if heap_marks is not None:
+            self._marks.tell(heap_marks)
         if lineages is not None:
             self._lineage.tell(lineages)
         self._openings.swept(now, *open_since, until=until)

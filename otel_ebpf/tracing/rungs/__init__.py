@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from otel_ebpf.tracing.counters import Counters
 from otel_ebpf.tracing.lineage import Lineage
+from otel_ebpf.tracing.marks import Marks
 from otel_ebpf.tracing.openings import Openings
 from otel_ebpf.tracing.places import Places
+from otel_ebpf.tracing.rungs.allocation import Allocation
 from otel_ebpf.tracing.rungs.base import Calls, Proposal, Requests, Rung
 from otel_ebpf.tracing.rungs.event_loop import EventLoop
 from otel_ebpf.tracing.rungs.forwarded import Forwarded
@@ -16,6 +18,7 @@ from otel_ebpf.tracing.rungs.unit import Unit
 from otel_ebpf.tracing.segments import Segments
 
 __all__ = [
+    "Allocation",
     "Calls",
     "EventLoop",
     "Forwarded",
@@ -32,6 +35,7 @@ __all__ = [
 
 def ladder(
     lineage: Lineage,
+    marks: Marks,
     openings: Openings,
     segments: Segments,
     places: Places,
@@ -43,6 +47,7 @@ def ladder(
         Forwarded(),
         RequestId(places),
         Unit(lineage),
+        Allocation(marks),
         ThreadResponse(places),
         ThreadAlone(),
         EventLoop(openings, segments, places),

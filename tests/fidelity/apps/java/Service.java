@@ -13,11 +13,14 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.Callable;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Executor;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
+import java.util.concurrent.ForkJoinPool;
 import java.util.concurrent.Future;
+import java.util.concurrent.FutureTask;
 
 /**
  * A service that turns GET /r/TOKEN?k=K&amp;par=0|1 into K calls GET http://BACKEND/b/TOKEN/I, in the ways that Java services do.
@@ -26,21 +29,29 @@ import java.util.concurrent.Future;
  * an executor of their own. handoff: the thread that reads the request gives it to a second executor, which calls and
  * answers. async: HttpClient.sendAsync, the answer is written by a completion. client: HttpClient.send (blocking).
  * virtual: a virtual thread a request (JDK 21 and newer). --threads N: size of the pools.
+ *
+ * <p>--jobs: how parallel calls are given away. pool: a job of an executor each. batch: two jobs, each makes its calls one
+ * after the other. fork: CompletableFuture in a ForkJoinPool. thread: a new thread each. nested: a job that gives a job for
+ * each call to another executor, and waits for them.
  */
 public final class Service {
     private final String backend;
     private final String style;
+    private final String jobs;
     private final ExecutorService callers;
     private final ExecutorService second;
+    private final ForkJoinPool forked;
     private final HttpClient client;
 
     private Service(Map<String, String> options) {
         backend = options.get("backend");
         style = options.getOrDefault("style", "pool");
+        jobs = options.getOrDefault("jobs", "pool");
         int threads = Integer.parseInt(options.getOrDefault("threads", "32"));
         boolean virtual = style.equals("virtual");
         callers = virtual ? perTask() : Executors.newFixedThreadPool(threads);
         second = Executors.newFixedThreadPool(threads);
+        forked = new ForkJoinPool(threads);
         client = style.equals("async") || style.equals("client")
             ? HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build() : null;
     }
@@ -88,15 +99,62 @@ public final class Service {
             return;
         }
         List<Future<?>> pending = new ArrayList<>();
-        for (String path : paths) {
-            pending.add(callers.submit(() -> {
-                call(path);
-                return null;
-            }));
+        switch (jobs) {
+            case "batch":
+                int half = (paths.size() + 1) / 2;
+                pending.add(callers.submit(job(paths.subList(0, half))));
+                pending.add(callers.submit(job(paths.subList(half, paths.size()))));
+                break;
+            case "fork":
+                for (String path : paths) {
+                    pending.add(CompletableFuture.runAsync(() -> {
+                        try {
+                            call(path);
+                        } catch (IOException | InterruptedException e) {
+                            throw new IllegalStateException(e);
+                        }
+                    }, forked));
+                }
+                break;
+            case "thread":
+                for (String path : paths) {
+                    FutureTask<Void> one = new FutureTask<>(job(List.of(path)));
+                    new Thread(one).start();
+                    pending.add(one);
+                }
+                break;
+            case "nested":
+                pending.add(second.submit(() -> {
+                    each(paths);
+                    return null;
+                }));
+                break;
+            default:
+                each(paths);
         }
         for (Future<?> one : pending) {
             one.get();
         }
+    }
+
+    /** A job for each call, and waits for them. */
+    private void each(List<String> paths) throws Exception {
+        List<Future<?>> pending = new ArrayList<>();
+        for (String path : paths) {
+            pending.add(callers.submit(job(List.of(path))));
+        }
+        for (Future<?> one : pending) {
+            one.get();
+        }
+    }
+
+    private Callable<Void> job(List<String> paths) {
+        return () -> {
+            for (String path : paths) {
+                call(path);
+            }
+            return null;
+        };
     }
 
     private CompletableFuture<Void> async(List<String> paths, boolean parallel) {

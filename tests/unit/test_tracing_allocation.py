@@ -1,0 +1,340 @@
+"""Jobs of executors: a call is for the request whose thread made the job that the caller works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_ebpf.kernel.btf import Btf, object_path
+from otel_ebpf.model import Link
+from otel_ebpf.tracing.assemble import Assembler
+from otel_ebpf.tracing.marks import CLIENT, JOB, SEEN, SENDS, TORN, Marks
+from tests.unit.tracing_world import MS, Host, Process, Row, spans
+
+MARK = Btf.of_object(object_path("requests")).dtype("heap_mark")
+OPEN = (np.zeros(0, np.uint32), None)
+LATE = 10_000 * MS
+ROOM = 1 << 16
+OLD = [0xF000_0040, 0xF000_0080]
+"""What lies on the stack of a pool's thread as long as it lives: the thread, its worker."""
+
+
+@dataclass
+class Buffer:
+    start: int
+    top: int
+
+    def take(self, size: int = 24) -> int:
+        self.top += size
+        return self.top - size
+
+
+@dataclass
+class Heap:
+    """A JVM with threads that allocate, each in a buffer of its own. Times in ms."""
+
+    host: Host = field(default_factory=Host)
+    rows: list[Row] = field(default_factory=list)
+    marks: list[dict[str, int | list[int]]] = field(default_factory=list)
+    buffers: dict[int, Buffer] = field(default_factory=dict)
+    collections: int = 3
+    last: int = 0xF100_0000
+
+    def __post_init__(self) -> None:
+        self.process = self.host.process()
+
+    def thread(self, n: int) -> Process:
+        thread = self.process.thread(n)
+        self.refill(thread)
+        return thread
+
+    def refill(self, thread: Process) -> None:
+        """It gets another buffer."""
+        self.last += ROOM
+        self.buffers[thread.tid] = Buffer(self.last, self.last)
+
+    def collect(self) -> None:
+        """A collection: all objects move, all buffers are others."""
+        self.collections += 1
+        self.last = 0xF100_0000 + 8 * self.collections
+        for tid in self.buffers:
+            self.last += ROOM
+            self.buffers[tid] = Buffer(self.last, self.last)
+
+    def make(self, thread: Process) -> int:
+        """Allocate an object."""
+        return self.buffers[thread.tid].take()
+
+    def mark(
+        self,
+        thread: Process,
+        at: float,
+        bits: int,
+        conn: int = 0,
+        objects: tuple[int, ...] = (),
+        born: float = 0.0,
+        n: int = 9,
+    ) -> None:
+        buffer = self.buffers[thread.tid]
+        placed = [(700 + 10 * i) << 48 | address for i, address in enumerate(objects)]
+        self.marks.append(
+            {
+                "t": round(at * MS) + 500,
+                "conn": conn,
+                "start": buffer.start,
+                "top": buffer.top,
+                "end": buffer.start + ROOM,
+                "born": round(born * MS),
+                "tgid": thread.pid,
+                "tid": thread.tid,
+                "collections": self.collections,
+                "bits": bits,
+                "count": len(objects),
+                "n": n,
+                "objects": [*placed, *[0] * (16 - len(placed))],
+            }
+        )
+
+    def request(self, thread: Process, start: float, end: float) -> Row:
+        """It arrives; `answer` is to be called when all was allocated for it."""
+        row = self.host.request(thread, start, end)
+        self.rows.append(row)
+        self.mark(thread, start, 0, row["conn"])
+        return row
+
+    def answer(self, thread: Process, row: Row) -> None:
+        self.mark(thread, row["first_byte"] / MS, SENDS, row["conn"])
+
+    def call(
+        self, thread: Process, start: float, end: float, *objects: int, bits: int = 0, born: float = 0.0, n: int = 9
+    ) -> Row:
+        """By a thread without a request, with these objects on its stack, outermost first."""
+        row = self.host.call(thread, start, end)
+        self.rows.append(row)
+        self.mark(thread, start, SENDS | CLIENT | JOB | bits, row["conn"], objects, born, n)
+        return row
+
+    def records(self) -> np.ndarray:
+        records = np.zeros(len(self.marks), MARK)
+        for record, mark in zip(records, self.marks, strict=True):
+            for name, value in mark.items():
+                record[name] = np.array(value)
+        return records
+
+    def parents(self) -> dict[int, int]:
+        """Call → the span id of its parent, 0: undecided."""
+        assembler = Assembler()
+        assembler.hear(None, OPEN, 0, heap_marks=self.records())
+        given = [assembler.feed(spans(self.rows), 1)]
+        for now in (LATE, LATE + 5000 * MS):
+            assembler.hear(None, OPEN, now)
+            given.append(assembler.feed(spans([]), now))
+        given.append(assembler.flush())
+        found = {}
+        for batch in given:
+            for span, parent, link in zip(batch.span_id, batch.parent, batch.link, strict=True):
+                found[int(span)] = int(parent)
+                assert not parent or link == Link.ALLOCATION
+        return found
+
+
+@pytest.fixture
+def heap() -> Heap:
+    return Heap()
+
+
+@pytest.fixture
+def worker(heap: Heap) -> Process:
+    """A thread of a pool that has made a call before."""
+    worker = heap.thread(9)
+    heap.call(worker, 1, 2, *OLD, 0xF000_0100)
+    return worker
+
+
+def test_the_job_was_made_by_the_requests_thread(heap: Heap, worker: Process) -> None:
+    first, second = heap.thread(1), heap.thread(2)
+    one, two = heap.request(first, 10, 100), heap.request(second, 11, 90)
+    job, other = heap.make(first), heap.make(second)
+    another = heap.thread(8)
+    heap.call(another, 1, 2, *OLD, 0xF000_0200)
+    calls = heap.call(worker, 20, 30, *OLD, job), heap.call(another, 21, 31, *OLD, other)
+    heap.answer(first, one)
+    heap.answer(second, two)
+    found = heap.parents()
+    assert [found[call["span_id"]] for call in calls] == [one["span_id"], two["span_id"]]
+
+
+def test_what_was_made_before_the_request_or_after_it_is_not_for_it(heap: Heap, worker: Process) -> None:
+    thread = heap.thread(1)
+    before = heap.make(thread)
+    one = heap.request(thread, 10, 100)
+    heap.answer(thread, one)
+    after = heap.make(thread)
+    two = heap.request(thread, 200, 300)
+    heap.answer(thread, two)
+    calls = heap.call(worker, 20, 30, *OLD, before), heap.call(worker, 40, 50, *OLD, after)
+    found = heap.parents()
+    assert [found[call["span_id"]] for call in calls] == [0, 0]
+
+
+def test_a_job_that_nobody_is_known_to_have_made_is_nobodys(heap: Heap, worker: Process) -> None:
+    """Even if something further in was made by a request's thread: it may be shared."""
+    thread = heap.thread(1)
+    one = heap.request(thread, 10, 100)
+    shared = heap.make(thread)
+    call = heap.call(worker, 20, 30, *OLD, 0xF0AA_0000, shared)
+    heap.answer(thread, one)
+    assert heap.parents()[call["span_id"]] == 0
+
+
+def test_new_objects_of_two_requests_decide_nothing(heap: Heap, worker: Process) -> None:
+    first, second = heap.thread(1), heap.thread(2)
+    one, two = heap.request(first, 10, 100), heap.request(second, 11, 90)
+    call = heap.call(worker, 20, 30, *OLD, heap.make(first), heap.make(second))
+    heap.answer(first, one)
+    heap.answer(second, two)
+    assert heap.parents()[call["span_id"]] == 0
+
+
+def test_a_job_makes_several_calls(heap: Heap, worker: Process) -> None:
+    first, second = heap.thread(1), heap.thread(2)
+    one, two = heap.request(first, 10, 100), heap.request(second, 11, 90)
+    job, shared = heap.make(first), heap.make(second)
+    calls = [heap.call(worker, 20 + 10 * i, 25 + 10 * i, *OLD, job, heap.make(worker)) for i in range(3)]
+    with_another = heap.call(worker, 60, 65, *OLD, job, shared)
+    heap.answer(first, one)
+    heap.answer(second, two)
+    found = heap.parents()
+    assert [found[call["span_id"]] for call in calls] == [one["span_id"]] * 3
+    assert found[with_another["span_id"]] == 0, "it may be another job by now"
+
+
+def test_a_job_that_is_over_is_not_the_next_one(heap: Heap, worker: Process) -> None:
+    """What is left of it deeper in the stack says nothing once the outer frames have changed."""
+    first, second = heap.thread(1), heap.thread(2)
+    one = heap.request(first, 10, 100)
+    job = heap.make(first)
+    known = heap.call(worker, 20, 30, *OLD, job)
+    unknown = heap.call(worker, 40, 50, *OLD, 0xF0AA_0000, job)
+    heap.answer(first, one)
+    heap.request(second, 11, 90)
+    found = heap.parents()
+    assert (found[known["span_id"]], found[unknown["span_id"]]) == (one["span_id"], 0)
+
+
+def test_after_a_collection_the_job_lies_where_the_one_before_lay(heap: Heap, worker: Process) -> None:
+    thread = heap.thread(1)
+    one = heap.request(thread, 10, 100)
+    known = heap.call(worker, 20, 30, *OLD, heap.make(thread))
+    heap.collect()
+    moved = [0xF200_0040, 0xF200_0080]
+    job = heap.make(thread)
+    heap.mark(thread, 39, CLIENT | SEEN)
+    again = heap.call(worker, 40, 50, *moved, job)
+    elsewhere = heap.thread(8)
+    heap.call(elsewhere, 41, 42, *moved, heap.make(thread))
+    heap.collect()
+    deeper = heap.call(elsewhere, 60, 70, *moved, 0xF0AA_0000, heap.make(thread))
+    heap.answer(thread, one)
+    found = heap.parents()
+    assert [found[call["span_id"]] for call in (known, again, deeper)] == [one["span_id"], one["span_id"], 0]
+
+
+def test_the_same_address_after_a_collection_is_another_object(heap: Heap, worker: Process) -> None:
+    thread = heap.thread(1)
+    one = heap.request(thread, 10, 100)
+    heap.call(worker, 20, 30, *OLD, heap.make(thread))
+    job = heap.make(thread)
+    heap.answer(thread, one)
+    heap.collect()
+    heap.call(worker, 32, 33, *OLD, 0xF000_0300)
+    late = heap.call(worker, 40, 50, *OLD, job)
+    assert heap.parents()[late["span_id"]] == 0
+
+
+def test_a_thread_that_began_for_a_request_works_for_it(heap: Heap) -> None:
+    thread = heap.thread(1)
+    heap.call(heap.thread(7), 1, 2, *OLD)
+    one = heap.request(thread, 10, 100)
+    objects = heap.make(thread), heap.make(thread)
+    young = heap.call(heap.thread(8), 20, 30, *objects, born=15, n=0)
+    old = heap.call(heap.thread(9), 20, 30, *objects, born=5, n=0)
+    not_first = heap.call(heap.thread(10), 20, 30, *objects, born=15, n=1)
+    heap.answer(thread, one)
+    found = heap.parents()
+    assert [found[call["span_id"]] for call in (young, old, not_first)] == [one["span_id"], 0, 0]
+
+
+def test_a_buffer_that_came_and_went_was_seen_by_another_thread(heap: Heap, worker: Process) -> None:
+    thread = heap.thread(1)
+    one = heap.request(thread, 10, 100)
+    heap.refill(thread)
+    job = heap.make(thread)
+    heap.mark(thread, 19, CLIENT | SEEN)
+    call = heap.call(worker, 20, 30, *OLD, job)
+    heap.refill(thread)
+    heap.answer(thread, one)
+    assert heap.parents()[call["span_id"]] == one["span_id"]
+
+
+def test_what_was_read_during_a_collection_says_nothing(heap: Heap, worker: Process) -> None:
+    thread = heap.thread(1)
+    one = heap.request(thread, 10, 100)
+    call = heap.call(worker, 20, 30, *OLD, heap.make(thread), bits=TORN)
+    heap.answer(thread, one)
+    assert heap.parents()[call["span_id"]] == 0
+
+
+def test_a_thread_with_several_requests_at_a_time_makes_nothing_for_one(heap: Heap, worker: Process) -> None:
+    """As event loops have."""
+    loop = heap.thread(1)
+    one, two = heap.request(loop, 10, 100), heap.request(loop, 11, 90)
+    first = heap.call(worker, 20, 30, *OLD, heap.make(loop))
+    heap.answer(loop, two)
+    three = heap.request(loop, 92, 98)
+    second = heap.call(worker, 93, 95, *OLD, heap.make(loop))
+    heap.answer(loop, three)
+    heap.answer(loop, one)
+    found = heap.parents()
+    assert [found[call["span_id"]] for call in (first, second)] == [0, 0]
+
+
+def test_a_call_that_outlasts_the_response_was_not_waited_for(heap: Heap, worker: Process) -> None:
+    thread = heap.thread(1)
+    one = heap.request(thread, 10, 100)
+    call = heap.call(worker, 20, 130, *OLD, heap.make(thread))
+    heap.answer(thread, one)
+    assert heap.parents()[call["span_id"]] == 0
+
+
+def test_marks_of_a_process_that_ended_are_forgotten(heap: Heap, worker: Process) -> None:
+    marks = Marks()
+    marks.tell(heap.records())
+    assert marks.forget(np.array([1], np.uint32)) is False
+    assert len(marks) == 1
+    assert marks.forget(np.array([worker.pid], np.uint32)) is True
+    assert len(marks) == 0
+
+
+@given(st.binary(max_size=40 * MARK.itemsize), st.integers(0, 3))
+def test_any_bytes_are_taken(data: bytes, alike: int) -> None:
+    """A process may write what it likes into its own memory."""
+    heap = Heap()
+    worker = heap.thread(9)
+    one = heap.request(worker, 10, 100)
+    heap.call(heap.thread(3), 20, 30, *OLD)
+    wild = np.frombuffer(data[: len(data) // MARK.itemsize * MARK.itemsize], MARK).copy()
+    if alike:
+        wild["tgid"], wild["conn"] = worker.pid, one["conn"]
+        wild["bits"] &= 15
+        wild["tid"] = worker.tid + wild["tid"] % alike
+        wild["t"] = 10 * MS + wild["t"] % (100 * MS)
+    assembler = Assembler()
+    assembler.hear(None, OPEN, 0, heap_marks=np.concatenate([heap.records(), wild]))
+    assembler.feed(spans(heap.rows), 1)
+    assembler.feed(spans([]), LATE)
+    assembler.flush()
