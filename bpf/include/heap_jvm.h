@@ -150,6 +150,9 @@ __noinline int see_givers(u32 tgid)
 	return 0;
 }
 
+/* For as long after such a call the process is one in which there are jobs. */
+#define HANDING_OVER_NS 60000000000ull
+
 static __always_inline void jvm_mark(struct jvm_runtime *r, const struct unit_at *at, u32 bits, u32 n)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
@@ -157,16 +160,18 @@ static __always_inline void jvm_mark(struct jvm_runtime *r, const struct unit_at
 
 	if (!r->heap_end || !r->slot)
 		return;
+	u64 now = bpf_ktime_get_ns();
 	if (bits & MARK_JOB)
-		r->hands_over = 1;
-	if (!r->hands_over || bpf_probe_read_user(&thread, sizeof(thread), (void *)(at->fsbase + r->slot)) || !thread)
+		r->handed_over = now;
+	if (now - r->handed_over > HANDING_OVER_NS ||
+	    bpf_probe_read_user(&thread, sizeof(thread), (void *)(at->fsbase + r->slot)) || !thread)
 		return;
 	struct heap_mark *m = bpf_ringbuf_reserve(&heap_marks, sizeof(*m), 0);
 	if (!m) {
 		lose(LOSS_RING_FULL_HEAP);
 		return;
 	}
-	m->t = bpf_ktime_get_ns();
+	m->t = now;
 	m->conn = at->conn;
 	m->start = m->top = m->end = 0;
 	m->born = BPF_CORE_READ(task, start_time);

@@ -16,15 +16,15 @@ struct jvm_runtime {
 	u32 eetop;   /* in a java.lang.Thread; its number follows */
 	u32 owner;   /* in a JavaThread: the number of the thread that runs (JDK 24 and newer); 0: not there */
 	/* For heap_jvm.h, all 0 where it is not to be read: */
-	u32 start;      /* in a JavaThread: its allocation buffer, */
-	u32 top;        /* where the next object will lie, */
-	u32 end;        /* and the buffer's end */
-	u32 base;       /* in a JavaThread: base of its stack */
-	u32 native;     /* bytes below the base in which no thread has an object */
-	u32 hands_over; /* written here: its threads make calls without a request of their own */
-	u64 heap;       /* first address */
+	u32 start;  /* in a JavaThread: its allocation buffer, */
+	u32 top;    /* where the next object will lie, */
+	u32 end;    /* and the buffer's end */
+	u32 base;   /* in a JavaThread: base of its stack */
+	u32 native; /* bytes below the base in which no thread has an object */
+	u64 heap;   /* first address */
 	u64 heap_end;
 	u64 collections; /* address of their number, a u32 */
+	u64 handed_over; /* written here: when one of its threads made a call without a request of its own last */
 	u64 collecting;  /* address of the flag that one is going on */
 };
 
