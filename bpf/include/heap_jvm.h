@@ -47,39 +47,44 @@ static __always_inline void find_objects(const struct jvm_runtime *r, u64 thread
 	}
 }
 
-/* Threads of a process that have a request open. A slot is taken at the request and given back at the response, or
- * taken by another one where all are in use; what two threads do to one at the same time may lose a giver, and with it what
- * decides some calls. Owner: the process. */
+/* Threads of a process that may give jobs away: that have a request open, or answer those that others read. A slot is taken
+ * at the request and given back at the response, or taken by another thread where all are in use; what two do to one at the
+ * same time may lose a giver, and with it what decides some calls. Owner: the process. */
 enum { GIVERS = 32 };
 struct givers {
 	u64 thread[GIVERS]; /* JavaThread *, 0: free */
 	u64 start[GIVERS];  /* of the buffer in which it was seen last */
 	u32 tid[GIVERS];
+	u8 answers[GIVERS]; /* what others read */
 };
 TABLE(jvm_givers, u32, struct givers, 1024);
 
-static __always_inline void note_giver(u32 tgid, u32 tid, u64 thread, u64 start, bool opens)
+static __always_inline void note_giver(u32 tgid, u32 tid, u64 thread, u64 start, bool answers)
 {
 	static struct givers none;
 	struct givers *g = bpf_map_lookup_elem(&jvm_givers, &tgid);
 
-	if (!g && opens) {
+	if (!g) {
 		bpf_map_update_elem(&jvm_givers, &tgid, &none, BPF_NOEXIST);
 		g = bpf_map_lookup_elem(&jvm_givers, &tgid);
 	}
 	if (!g)
 		return;
 	u32 slot = tid % GIVERS; /* if none is free */
+	bool read = false;
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < GIVERS; i++) {
-		if (g->thread[i] == thread)
+		if (g->thread[i] == thread) {
+			read |= !g->answers[i];
 			g->thread[i] = 0;
+		}
 		if (!g->thread[i])
 			slot = i;
 	}
-	if (!opens)
+	if (answers && read)
 		return;
 	slot &= GIVERS - 1;
+	g->answers[slot] = answers;
 	g->tid[slot] = tid;
 	g->start[slot] = start;
 	g->thread[slot] = thread;
@@ -190,6 +195,6 @@ static __always_inline void jvm_mark(struct jvm_runtime *r, const struct unit_at
 	if (u32_at(r->collecting) & 0xff || u32_at(r->collections) != m->collections)
 		m->bits |= MARK_TORN;
 	if (!(bits & MARK_CLIENT))
-		note_giver(at->tgid, at->tid, thread, m->start, !(bits & MARK_SENDS));
+		note_giver(at->tgid, at->tid, thread, m->start, bits & MARK_SENDS);
 	bpf_ringbuf_submit(m, wakeup(&heap_marks, m->t >> 10));
 }

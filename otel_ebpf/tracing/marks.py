@@ -90,6 +90,8 @@ class Marks:
         """(n,) of a mark with objects: the thread's last one before it, or NOWHERE"""
         self.job_at = np.zeros(0, np.uint64)
         """(n,) outermost place where the thread's objects ever change, in words from its stack's base; 0: not known"""
+        self.noted = np.zeros(0, np.uint8)
+        """(n,) bits of whoever reads them: what was done with them"""
 
     def __len__(self) -> int:
         return len(self.thread)
@@ -102,6 +104,7 @@ class Marks:
         thread = unit_keys(told["tgid"], told["tid"])
         order = np.lexsort((told["t"], thread))
         fresh = order >= len(told) - len(records)
+        self.noted = np.concatenate([self.noted, np.zeros(len(records), np.uint8)])[-self._limit :][order]
         self._told = told = told[order]
         self.thread, self.t = thread[order], told["t"].copy()
         self.epoch = splitmix64(told["tgid"].astype(np.uint64) << np.uint64(32) | told["collections"])
@@ -115,6 +118,7 @@ class Marks:
         gone = np.isin(self._told["tgid"], tgid)
         if gone.any():
             left, self._told = self._told[~gone], None
+            self.noted = np.zeros(0, np.uint8)
             self.thread = self.t = self.epoch = np.zeros(0, np.uint64)
             self.tell(left)
         return bool(gone.any())
@@ -132,6 +136,9 @@ class Marks:
         at_server = ((bits & CLIENT) == 0).nonzero()[0]
         self._requests = np.cumsum((bits & CLIENT) == 0)
         group, sends = self._group[at_server], bits[at_server] & SENDS
+        self._answer_before = np.full(len(self.thread), NOWHERE, np.intp)
+        follows = (group[1:] == group[:-1]) & (sends[:-1] != 0) & (sends[1:] != 0)
+        self._answer_before[at_server[1:][follows]] = at_server[:-1][follows]
         # Two requests, or two responses, in a row; or a call without a request.
         odd = (bits & JOB) != 0
         odd[at_server[1:]] |= (group[1:] == group[:-1]) & (sends[1:] == sends[:-1])
@@ -192,6 +199,19 @@ class Marks:
         alone &= self._requests[end] - self._requests[begin] == 1
         return alone
 
+    def answer_before(self, places: Places) -> Places:
+        """(k,) of marks of responses: the thread's response before, if it read no request in between; else NOWHERE."""
+        return self._answer_before[places]
+
+    def when(self, places: Places) -> Times:
+        """(k,) ns."""
+        return self.t[places]
+
+    def jobs(self, since: np.uint64, until: np.uint64) -> Places:
+        """(j,) marks with objects, of that time."""
+        places: Places = ((self.before != NOWHERE) & (since <= self.t) & (self.t <= until)).nonzero()[0]
+        return places
+
     def made(self, begin: Places, end: Places) -> Stretches:
         """What threads made between pairs of marks; owner: (k,) which pair."""
         assert self._told is not None
@@ -211,6 +231,12 @@ class Marks:
             found.append((self.epoch[at[rows]], low[rows], high[rows], self.thread[at[rows]], owner[rows]))
         return Stretches(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
 
+    def tgid(self, places: Places) -> NDArray[np.uint32]:
+        """(n,) process ids."""
+        assert self._told is not None
+        tgid: NDArray[np.uint32] = self._told["tgid"][places]
+        return tgid
+
     def objects(self, places: Places) -> NDArray[np.uint64]:
         """(n, 16) objects on the thread's stack, outermost first: address, in the upper bits where; 0: no more."""
         assert self._told is not None
@@ -218,13 +244,3 @@ class Marks:
         objects[np.arange(objects.shape[1]) >= self._told["count"][places][:, None]] = 0
         objects[(self._told["bits"][places] & TORN) != 0] = 0
         return objects
-
-    def first(self, places: Places) -> Times:
-        """(n,) when the threads began, if these are their first calls without a request of their own; else 0."""
-        assert self._told is not None
-        marks = self._told[places]
-        tgid, process = np.unique(self._told["tgid"], return_inverse=True)
-        since = np.full(len(tgid), np.uint64(2**64 - 1))
-        np.minimum.at(since, process, self._told["t"])
-        seen = (marks["n"] == 0) & (marks["born"] > since[np.searchsorted(tgid, marks["tgid"])])
-        return np.where(seen, marks["born"], np.uint64(0))

@@ -96,6 +96,7 @@ ROWS = (
     _jobs("fork", "CompletableFuture in a ForkJoinPool"),
     _jobs("thread", "a new thread each"),
     _jobs("nested", "a job that gives a job for each call to another executor"),
+    _jobs("mixed", "all of these ways, some given away after the response"),
     Row(
         "java-handoff",
         runtime="JVM",

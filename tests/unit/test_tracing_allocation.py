@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,14 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_ebpf.kernel.btf import Btf, object_path
-from otel_ebpf.model import Link
+from otel_ebpf.model import Kind, Link
 from otel_ebpf.tracing.assemble import Assembler
 from otel_ebpf.tracing.marks import CLIENT, JOB, SEEN, SENDS, TORN, Marks
 from tests.unit.tracing_world import MS, Host, Process, Row, spans
 
 MARK = Btf.of_object(object_path("requests")).dtype("heap_mark")
 OPEN = (np.zeros(0, np.uint32), None)
-LATE = 10_000 * MS
+SHIFT = 5000.0
+"""Of all times: what tests tell begins at 0."""
+LATE = 60_000 * MS
 ROOM = 1 << 16
 OLD = [0xF000_0040, 0xF000_0080]
 """What lies on the stack of a pool's thread as long as it lives: the thread, its worker."""
@@ -46,6 +49,11 @@ class Heap:
 
     def __post_init__(self) -> None:
         self.process = self.host.process()
+        veteran, giver = self.thread(50), self.thread(51)
+        for i in range(20):  # by which the process has shown where its jobs lie
+            one = self.request(giver, 100 * i - 4000, 100 * i - 3950)
+            self.call(veteran, 100 * i - 3990, 100 * i - 3980, *OLD, self.make(giver))
+            self.answer(giver, one)
 
     def thread(self, n: int) -> Process:
         thread = self.process.thread(n)
@@ -83,7 +91,7 @@ class Heap:
         placed = [(700 + 10 * i) << 48 | address for i, address in enumerate(objects)]
         self.marks.append(
             {
-                "t": round(at * MS) + 500,
+                "t": round((at + SHIFT) * MS) + 500,
                 "conn": conn,
                 "start": buffer.start,
                 "top": buffer.top,
@@ -99,21 +107,21 @@ class Heap:
             }
         )
 
-    def request(self, thread: Process, start: float, end: float) -> Row:
-        """It arrives; `answer` is to be called when all was allocated for it."""
-        row = self.host.request(thread, start, end)
+    def request(self, thread: Process, start: float, end: float, writer: Process | None = None) -> Row:
+        """It arrives; `answer` is to be called when all was allocated for it. writer: who will answer it."""
+        row = self.host.request(thread, start + SHIFT, end + SHIFT, writer=writer)
         self.rows.append(row)
         self.mark(thread, start, 0, row["conn"])
         return row
 
     def answer(self, thread: Process, row: Row) -> None:
-        self.mark(thread, row["first_byte"] / MS, SENDS, row["conn"])
+        self.mark(thread, row["first_byte"] / MS - SHIFT, SENDS, row["conn"])
 
     def call(
         self, thread: Process, start: float, end: float, *objects: int, bits: int = 0, born: float = 0.0, n: int = 9
     ) -> Row:
         """By a thread without a request, with these objects on its stack, outermost first."""
-        row = self.host.call(thread, start, end)
+        row = self.host.call(thread, start + SHIFT, end + SHIFT)
         self.rows.append(row)
         self.mark(thread, start, SENDS | CLIENT | JOB | bits, row["conn"], objects, born, n)
         return row
@@ -125,11 +133,20 @@ class Heap:
                 record[name] = np.array(value)
         return records
 
-    def parents(self) -> dict[int, int]:
-        """Call → the span id of its parent, 0: undecided."""
+    def parents(self, steps: int = 1) -> dict[int, int]:
+        """Call → the span id of its parent, 0: undecided. steps: it is told bit by bit, so that what went before is
+        judged."""
         assembler = Assembler()
-        assembler.hear(None, OPEN, 0, heap_marks=self.records())
-        given = [assembler.feed(spans(self.rows), 1)]
+        records, given = self.records(), []
+        ends = sorted(row["end"] for row in self.rows if row["kind"] == Kind.SERVER)
+        cuts = [ends[len(ends) * (i + 1) // steps - 1] + 5 * MS for i in range(steps)]
+        for since, until in pairwise([-1, *cuts]):
+            last = until == cuts[-1]
+            told = records[(since < records["t"]) & ((records["t"] <= until) | last)]
+            rows = [row for row in self.rows if since < row["end"] and (row["end"] <= until or last)]
+            now = until + 5000 * MS if steps > 1 else 1
+            assembler.hear(None, OPEN, now if steps > 1 else 0, heap_marks=told)
+            given.append(assembler.feed(spans(rows), now))
         for now in (LATE, LATE + 5000 * MS):
             assembler.hear(None, OPEN, now)
             given.append(assembler.feed(spans([]), now))
@@ -256,17 +273,27 @@ def test_the_same_address_after_a_collection_is_another_object(heap: Heap, worke
     assert heap.parents()[late["span_id"]] == 0
 
 
-def test_a_thread_that_began_for_a_request_works_for_it(heap: Heap) -> None:
+def test_the_first_call_of_a_thread_says_nothing(heap: Heap) -> None:
+    """Nor of one that began for a request: a ForkJoinPool makes it when there is work, and it takes what it finds."""
     thread = heap.thread(1)
-    heap.call(heap.thread(7), 1, 2, *OLD)
     one = heap.request(thread, 10, 100)
-    objects = heap.make(thread), heap.make(thread)
-    young = heap.call(heap.thread(8), 20, 30, *objects, born=15, n=0)
-    old = heap.call(heap.thread(9), 20, 30, *objects, born=5, n=0)
-    not_first = heap.call(heap.thread(10), 20, 30, *objects, born=15, n=1)
+    call = heap.call(heap.thread(8), 20, 30, heap.make(thread), heap.make(thread))
     heap.answer(thread, one)
-    found = heap.parents()
-    assert [found[call["span_id"]] for call in (young, old, not_first)] == [one["span_id"], 0, 0]
+    assert heap.parents()[call["span_id"]] == 0
+
+
+def test_a_place_where_requests_seldom_make_something_holds_no_jobs(heap: Heap, worker: Process) -> None:
+    """As the queue that a ForkJoinPool's thread takes from: some request made it, the job is another one's."""
+    first, second = heap.thread(1), heap.thread(2)
+    calls = []
+    for i in range(30):
+        one, two = heap.request(first, 100 * i + 10, 100 * i + 80), heap.request(second, 100 * i + 11, 100 * i + 82)
+        queue = heap.make(first) if i % 5 == 0 else 0xF000_4000 + 64 * i
+        calls.append(heap.call(worker, 100 * i + 20, 100 * i + 30, *OLD, 0xF000_00C0, queue, 0xF000_9000 + 64 * i))
+        heap.answer(first, one)
+        heap.answer(second, two)
+    found = heap.parents(steps=30)
+    assert not any(found[call["span_id"]] for call in calls)
 
 
 def test_a_buffer_that_came_and_went_was_seen_by_another_thread(heap: Heap, worker: Process) -> None:
@@ -279,6 +306,19 @@ def test_a_buffer_that_came_and_went_was_seen_by_another_thread(heap: Heap, work
     heap.refill(thread)
     heap.answer(thread, one)
     assert heap.parents()[call["span_id"]] == one["span_id"]
+
+
+def test_what_is_now_and_then_made_for_a_request_is_no_job(heap: Heap, worker: Process) -> None:
+    """Jobs that nobody is known to have made, and what they share."""
+    thread = heap.thread(1)
+    asked = []
+    for i in range(30):
+        one = heap.request(thread, 10 + 100 * i, 80 + 100 * i)
+        shared = heap.make(thread) if i % 3 == 0 else 0xF000_9000 + 64 * i
+        asked.append(heap.call(worker, 20 + 100 * i, 30 + 100 * i, *OLD, 0xF000_4000 + 64 * i, shared))
+        heap.answer(thread, one)
+    found = heap.parents(steps=30)
+    assert not any(found[call["span_id"]] for call in asked)
 
 
 def test_what_was_read_during_a_collection_says_nothing(heap: Heap, worker: Process) -> None:
@@ -303,6 +343,34 @@ def test_a_thread_with_several_requests_at_a_time_makes_nothing_for_one(heap: He
     assert [found[call["span_id"]] for call in (first, second)] == [0, 0]
 
 
+def handed_over(heap: Heap, worker: Process, leaves: bool) -> list[bool]:
+    """Of the last 20 of 150 requests that one thread reads and another answers: whether the call for each is below it.
+
+    leaves: the other one gives away a job after each tenth response, whose call is made before the next request comes.
+    """
+    reader, writer = heap.thread(1), heap.thread(2)
+    asked = []
+    for i in range(150):
+        if leaves and i % 10 == 9:
+            heap.call(worker, 100 * i + 2, 100 * i + 3, *OLD, heap.make(writer))
+        one = heap.request(reader, 100 * i + 10, 100 * i + 80, writer)
+        heap.make(reader)
+        asked.append((heap.call(worker, 100 * i + 20, 100 * i + 30, *OLD, heap.make(writer)), one))
+        heap.answer(writer, one)
+    found = heap.parents(steps=30)
+    assert all(found[call["span_id"]] in (0, one["span_id"]) for call, one in asked)
+    return [found[call["span_id"]] == one["span_id"] for call, one in asked][130:]
+
+
+def test_a_request_that_was_handed_over(heap: Heap, worker: Process) -> None:
+    """Whoever answers made the job, if the process has shown that nothing is done after responses."""
+    assert all(handed_over(heap, worker, leaves=False))
+
+
+def test_a_process_whose_threads_give_jobs_away_after_their_responses(heap: Heap, worker: Process) -> None:
+    assert not any(handed_over(heap, worker, leaves=True))
+
+
 def test_a_call_that_outlasts_the_response_was_not_waited_for(heap: Heap, worker: Process) -> None:
     thread = heap.thread(1)
     one = heap.request(thread, 10, 100)
@@ -315,7 +383,7 @@ def test_marks_of_a_process_that_ended_are_forgotten(heap: Heap, worker: Process
     marks = Marks()
     marks.tell(heap.records())
     assert marks.forget(np.array([1], np.uint32)) is False
-    assert len(marks) == 1
+    assert len(marks) == 61
     assert marks.forget(np.array([worker.pid], np.uint32)) is True
     assert len(marks) == 0
 

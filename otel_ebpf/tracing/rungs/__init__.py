@@ -47,7 +47,7 @@ def ladder(
         Forwarded(),
         RequestId(places),
         Unit(lineage),
-        Allocation(marks),
+        Allocation(marks, places),
         ThreadResponse(places),
         ThreadAlone(),
         EventLoop(openings, segments, places),

@@ -21,6 +21,7 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.ForkJoinPool;
 import java.util.concurrent.Future;
 import java.util.concurrent.FutureTask;
+import java.util.concurrent.ThreadLocalRandom;
 
 /**
  * A service that turns GET /r/TOKEN?k=K&amp;par=0|1 into K calls GET http://BACKEND/b/TOKEN/I, in the ways that Java services do.
@@ -32,7 +33,8 @@ import java.util.concurrent.FutureTask;
  *
  * <p>--jobs: how parallel calls are given away. pool: a job of an executor each. batch: two jobs, each makes its calls one
  * after the other. fork: CompletableFuture in a ForkJoinPool. thread: a new thread each. nested: a job that gives a job for
- * each call to another executor, and waits for them.
+ * each call to another executor, and waits for them. mixed: any of these ways, and for a part of the requests the last
+ * call in a job that is given away after the response.
  */
 public final class Service {
     private final String backend;
@@ -91,6 +93,8 @@ public final class Service {
         }
     }
 
+    private static final String[] WAYS = {"pool", "batch", "fork", "thread", "nested"};
+
     private void blocking(List<String> paths, boolean parallel) throws Exception {
         if (!parallel) {
             for (String path : paths) {
@@ -99,7 +103,7 @@ public final class Service {
             return;
         }
         List<Future<?>> pending = new ArrayList<>();
-        switch (jobs) {
+        switch (jobs.equals("mixed") ? WAYS[ThreadLocalRandom.current().nextInt(WAYS.length)] : jobs) {
             case "batch":
                 int half = (paths.size() + 1) / 2;
                 pending.add(callers.submit(job(paths.subList(0, half))));
@@ -209,14 +213,18 @@ public final class Service {
             return;
         }
         boolean together = parallel;
+        boolean late = jobs.equals("mixed") && ThreadLocalRandom.current().nextInt(4) == 0;
         Runnable work = () -> {
             Throwable error = null;
             try {
-                blocking(paths, together);
+                blocking(late ? paths.subList(0, paths.size() - 1) : paths, together);
             } catch (Exception e) {
                 error = e;
             }
             answer(exchange, error);
+            if (late) {
+                callers.submit(job(paths.subList(paths.size() - 1, paths.size())));
+            }
         };
         if (style.equals("handoff")) {
             second.execute(work);
