@@ -120,11 +120,11 @@ static __always_inline void see_giver(const struct jvm_runtime *r, u32 tgid, str
 		return;
 	}
 	m->t = bpf_ktime_get_ns();
-	m->conn = m->born = 0;
+	m->conn = 0;
 	m->tgid = tgid;
 	m->tid = g->tid[i];
 	m->bits = MARK_CLIENT | MARK_SEEN;
-	m->count = m->n = m->unused = 0;
+	m->count = 0;
 	m->collections = u32_at(r->collections);
 	bool good = read_buffer(r, thread, m);
 	u64 top = m->top, end = m->end;
@@ -158,9 +158,8 @@ __noinline int see_givers(u32 tgid)
 /* For as long after such a call the process is one in which there are jobs. */
 #define HANDING_OVER_NS 60000000000ull
 
-static __always_inline void jvm_mark(struct jvm_runtime *r, const struct unit_at *at, u32 bits, u32 n)
+static __always_inline void jvm_mark(struct jvm_runtime *r, const struct unit_at *at, u32 bits)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
 	u64 thread = 0;
 
 	if (!r->heap_end || !r->slot)
@@ -179,13 +178,10 @@ static __always_inline void jvm_mark(struct jvm_runtime *r, const struct unit_at
 	m->t = now;
 	m->conn = at->conn;
 	m->start = m->top = m->end = 0;
-	m->born = BPF_CORE_READ(task, start_time);
 	m->tgid = at->tgid;
 	m->tid = at->tid;
 	m->bits = bits;
 	m->count = 0;
-	m->n = n;
-	m->unused = 0;
 	m->collections = u32_at(r->collections);
 	if (!read_buffer(r, thread, m))
 		m->bits |= MARK_TORN;

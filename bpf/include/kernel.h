@@ -173,7 +173,6 @@ struct task_struct {
 	int tgid;
 	unsigned int flags;
 	unsigned long nvcsw;
-	u64 start_time;
 	struct task_struct *real_parent;
 	struct thread_struct thread;
 	struct files_struct *files;

@@ -112,14 +112,11 @@ struct heap_mark {
 	unsigned long long start; /* of its allocation buffer (TLAB), */
 	unsigned long long top;   /* where the next object will lie, */
 	unsigned long long end;   /* and where it ends */
-	unsigned long long born;  /* when the thread began, CLOCK_MONOTONIC ns */
 	unsigned int tgid;
 	unsigned int tid;
 	unsigned int collections; /* how many there have been: no object moves between two of them */
 	unsigned short bits;      /* enum heap_mark_bits */
 	unsigned short count;     /* of objects[] */
-	unsigned int n;           /* with MARK_JOB: how many of these the thread had before */
-	unsigned int unused;
 	/* address, and in the upper 16 bits how many words from the stack's base; those next to the base first */
 	unsigned long long objects[MARK_OBJECTS];
 };

@@ -117,7 +117,6 @@ struct thread {
 	u64 closed;      /* which time after it slept it closed a connection of its own last (awake_since) */
 	u64 unit;        /* UNIT() that moves the message in hand, without sock_*_length */
 	u64 regs;        /* address of its user registers in the call in progress; 0 without sock_*_length */
-	u32 jobs;        /* JVM: calls that it made without a request of its own */
 	u64 naming;      /* SSL* that is being told its server's name, 0 outside of that call */
 	u64 naming_from; /* where that name lies */
 	u32 vector_at;   /* next message in it */

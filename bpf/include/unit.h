@@ -158,14 +158,14 @@ __noinline int tell_origin(u64 unit)
 }
 
 /* JVM: where the thread allocates, and what it works on. */
-__noinline int mark_heap(u64 conn, u32 bits, u32 n)
+__noinline int mark_heap(u64 conn, u32 bits)
 {
 	struct unit_at at = { .conn = conn };
 
 	look_at_self(&at);
 	struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
 	if (r && r->kind == RUNTIME_JVM)
-		jvm_mark(&r->jvm, &at, bits, n);
+		jvm_mark(&r->jvm, &at, bits);
 	return 0;
 }
 
@@ -212,7 +212,7 @@ static __always_inline void meet_unit(struct thread *t, const struct conn *c, bo
 		return;
 	bool job = send && c->client && has_no_request(t);
 	u32 bits = (send ? MARK_SENDS : 0) | (c->client ? MARK_CLIENT : 0) | (job ? MARK_JOB : 0);
-	mark_heap(c->k.id, bits, job ? t->jobs++ : 0);
+	mark_heap(c->k.id, bits);
 	if (job)
 		see_givers(bpf_get_current_pid_tgid() >> 32);
 }

@@ -203,10 +203,6 @@ class Marks:
         """(k,) of marks of responses: the thread's response before, if it read no request in between; else NOWHERE."""
         return self._answer_before[places]
 
-    def when(self, places: Places) -> Times:
-        """(k,) ns."""
-        return self.t[places]
-
     def jobs(self, since: np.uint64, until: np.uint64) -> Places:
         """(j,) marks with objects, of that time."""
         places: Places = ((self.before != NOWHERE) & (since <= self.t) & (self.t <= until)).nonzero()[0]

@@ -84,8 +84,6 @@ class Heap:
         bits: int,
         conn: int = 0,
         objects: tuple[int, ...] = (),
-        born: float = 0.0,
-        n: int = 9,
     ) -> None:
         buffer = self.buffers[thread.tid]
         placed = [(700 + 10 * i) << 48 | address for i, address in enumerate(objects)]
@@ -96,13 +94,11 @@ class Heap:
                 "start": buffer.start,
                 "top": buffer.top,
                 "end": buffer.start + ROOM,
-                "born": round(born * MS),
                 "tgid": thread.pid,
                 "tid": thread.tid,
                 "collections": self.collections,
                 "bits": bits,
                 "count": len(objects),
-                "n": n,
                 "objects": [*placed, *[0] * (16 - len(placed))],
             }
         )
@@ -117,13 +113,11 @@ class Heap:
     def answer(self, thread: Process, row: Row) -> None:
         self.mark(thread, row["first_byte"] / MS - SHIFT, SENDS, row["conn"])
 
-    def call(
-        self, thread: Process, start: float, end: float, *objects: int, bits: int = 0, born: float = 0.0, n: int = 9
-    ) -> Row:
+    def call(self, thread: Process, start: float, end: float, *objects: int, bits: int = 0) -> Row:
         """By a thread without a request, with these objects on its stack, outermost first."""
         row = self.host.call(thread, start + SHIFT, end + SHIFT)
         self.rows.append(row)
-        self.mark(thread, start, SENDS | CLIENT | JOB | bits, row["conn"], objects, born, n)
+        self.mark(thread, start, SENDS | CLIENT | JOB | bits, row["conn"], objects)
         return row
 
     def records(self) -> np.ndarray:

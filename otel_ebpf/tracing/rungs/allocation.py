@@ -19,7 +19,8 @@ response belongs to it as well, with the confidence that the threads of the proc
 - a place counts if what was new there was nearly always made for requests, in the process as a whole: a ForkJoinPool's
   threads have there the queue that they take from, which some request may have made.
 
-Measured by recording stacks at 2,272 calls of four executors: 0 wrong, the job always at the same place of a thread.
+Measured by recording whole stacks at 1,595 calls of two services (JDK 17): 1,523 decided, 0 wrong, the job always at
+the same place.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ Ids = NDArray[np.uint64]
 
 
 class Allocation(Rung):
-    """Exact. Keeps what the last 4,096 requests allocated."""
+    """Exact, but for requests that were handed over. Keeps what the last 4,096 requests allocated."""
 
     link = Link.ALLOCATION
 
@@ -115,11 +116,11 @@ class Allocation(Rung):
         rows, end = rows[end != NOWHERE], end[end != NOWHERE]
         begin = self._marks.answer_before(end)
         rows, begin, end = rows[begin != NOWHERE], begin[begin != NOWHERE], end[begin != NOWHERE]
-        idle = self._marks.when(begin) < requests.start[rows]
+        idle = self._marks.t[begin] < requests.start[rows]
         self._leave.chance(requests.tgid[rows[idle]])
         self._note(requests, rows, begin, end)
         if idle.any():
-            since, until = self._marks.when(begin[idle]).min(), requests.start[rows[idle]].max()
+            since, until = self._marks.t[begin[idle]].min(), requests.start[rows[idle]].max()
             jobs = self._marks.jobs(since, until)
             jobs = jobs[self._marks.noted[jobs] & _LEFT == 0]
             early = ((self._owner(jobs, early=True) != NONE) & self._marks.new(jobs)).any(axis=1)
