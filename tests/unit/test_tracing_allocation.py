@@ -14,7 +14,7 @@ from otel_ebpf.kernel.btf import Btf, object_path
 from otel_ebpf.model import Kind, Link
 from otel_ebpf.tracing.assemble import Assembler
 from otel_ebpf.tracing.marks import CLIENT, JOB, SEEN, SENDS, TORN, Marks
-from tests.unit.tracing_world import MS, Host, Process, Row, spans
+from tests.unit.tracing_world import MS, Host, Process, Row, parents_by, spans
 
 MARK = Btf.of_object(object_path("requests")).dtype("heap_mark")
 OPEN = (np.zeros(0, np.uint32), None)
@@ -145,12 +145,7 @@ class Heap:
             assembler.hear(None, OPEN, now)
             given.append(assembler.feed(spans([]), now))
         given.append(assembler.flush())
-        found = {}
-        for batch in given:
-            for span, parent, link in zip(batch.span_id, batch.parent, batch.link, strict=True):
-                found[int(span)] = int(parent)
-                assert not parent or link == Link.ALLOCATION
-        return found
+        return parents_by(given, Link.ALLOCATION)
 
 
 @pytest.fixture

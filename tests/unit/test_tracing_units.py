@@ -10,7 +10,7 @@ from otel_ebpf.model import Flag, Link, Unit
 from otel_ebpf.tracing.assemble import Assembler
 from otel_ebpf.tracing.lineage import Lineage
 from otel_ebpf.tracing.openings import Openings
-from tests.unit.tracing_world import MS, Host, Process, Row, spans
+from tests.unit.tracing_world import MS, Host, Process, Row, parents_by, spans
 
 LINEAGE = Btf.of_object(object_path("requests")).dtype("lineage")
 OPEN = Btf.of_object(object_path("requests")).dtype("open_since")
@@ -62,12 +62,7 @@ class Site:
             assembler.hear(None, NONE_OPEN, now)
             given.append(assembler.feed(spans([]), now))
         given.append(assembler.flush())
-        found = {}
-        for batch in given:
-            for span, parent, link in zip(batch.span_id, batch.parent, batch.link, strict=True):
-                found[int(span)] = int(parent)
-                assert not parent or link in (Link.UNIT, Link.CONNECTION)
-        return found
+        return parents_by(given, Link.UNIT, Link.CONNECTION)
 
 
 @pytest.fixture

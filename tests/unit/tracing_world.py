@@ -84,6 +84,16 @@ def spans(rows: Sequence[Row]) -> Spans:
     return batch
 
 
+def parents_by(batches: Sequence[Spans], *links: Link) -> dict[int, int]:
+    """Span id → the span id of its parent, 0: undecided. Each parent must have been found in one of these ways."""
+    found = {}
+    for batch in batches:
+        for span, parent, link in zip(batch.span_id, batch.parent, batch.link, strict=True):
+            found[int(span)] = int(parent)
+            assert not parent or link in links
+    return found
+
+
 def texts(batch: Spans, row: int) -> list[bytes]:
     """The texts of a row's slots."""
     begins, lengths = batch.slot_start[row], batch.slot_length[row]
