@@ -11,15 +11,19 @@ request as that call. Both may lead somewhere, or neither; so there are four rul
 - *line*: a pool without ids in its queue sends what waits longest (`lines`).
 
 Which one holds a process shows by its agreement with the backward rule of `loops`, apart for each *kind* of call: on a
-connection whose response came before or not, and in whose callback. What a rule says of a call that comes after another
+connection whose response came before or not, and in whose callback; and apart for moments in which the loop had one
+request only, when whatever comes last is right. What a rule says of a call that comes after another
 call depends on what that one is for, which has to be known by a rule that is believed.
 
-A call that is known by its place in a line, or by a rule that does not hold quite always, has to be *proved*: what
-follows from its response is followed to a call upon whose response the request was answered. What leads to the answer
-of another request is wrong, and so is all that it follows from.
+A call that is known by its place in a line, or by a rule that does not hold quite always or has not been seen often,
+has to be *proved*: what follows from its response is followed to a call upon whose response the request was answered.
+What leads to the answer of another request is wrong, and so is all that it follows from. Where such proofs fail now and
+then a pool keeps another order: nothing is believed of its line.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +32,10 @@ from otel_ebpf.model import Link
 from otel_ebpf.tracing.counting import APART, LINE, Counting
 from otel_ebpf.tracing.ids import splitmix64
 from otel_ebpf.tracing.keys import among
-from otel_ebpf.tracing.lines import in_step, line_up
+from otel_ebpf.tracing.lines import line_up
 from otel_ebpf.tracing.loops import AGREES, CHAIN, MANY, NOBODY, Agreement, Loops, Unknown
 from otel_ebpf.tracing.places import Places
-from otel_ebpf.tracing.queues import Ids, Rows
+from otel_ebpf.tracing.queues import Ids, Rows, how_many
 from otel_ebpf.tracing.rungs.base import NONE
 from otel_ebpf.tracing.segments import NODE_ID_BITS, Segments, is_async
 from otel_ebpf.tracing.tables import CallTable, before_on_connection
@@ -43,9 +47,6 @@ SOME = 8
 _NOT_YET = 2.0
 _RULES = LINE + 1
 _HAND, _TRIGGER, _TURN, _LINE = range(_RULES)
-_ENOUGH = 6
-"""Samples of a rule that needs no such proof: a few agree by chance, while a process is starting."""
-_LEAST = (_ENOUGH, _ENOUGH, SOME)
 _LINKS = np.array([Link.ASYNC_ID, Link.ASYNC_ID, Link.TURN, Link.ORDER], np.uint8)
 _IN_NONE, _IN_FRESH, _IN_OTHER = range(3)
 """In whose callback: of nothing that has an id; of what was made after the last receive; of what is older."""
@@ -65,7 +66,8 @@ class AsyncIds:
     def __init__(self, segments: Segments, places: Places) -> None:
         self._segments = segments
         self._counting = Counting(segments, places)
-        self._agreement = [[Agreement(places, least) for _ in range(_KINDS)] for least in _LEAST]
+        self._agreement = [[Agreement(places, SOME) for _ in range(2 * _KINDS)] for _ in range(_LINE)]
+        self._in_order = Agreement(places, MANY)
 
     def forget(self, tgid: NDArray[np.uint32]) -> None:
         """These processes are gone."""
@@ -78,7 +80,7 @@ class AsyncIds:
             return
         fresh = (calls.numbered & ~calls.asked_ids).nonzero()[0]
         if len(fresh):
-            self._lead(loops, fresh, ~unknown(calls.tgid[fresh], calls.start[fresh]))
+            self._lead(loops, fresh[~unknown(calls.tgid[fresh], calls.start[fresh])])
         recent = calls.start + _RECENT_NS > calls.start.max()
         left = (calls.numbered & calls.asked_ids & (calls.owner == NOBODY) & recent).nonzero()[0]
         self._name(loops, left)
@@ -113,9 +115,9 @@ class AsyncIds:
         named = calls.numbered[at] & (calls.owner[at] != NOBODY) & ~calls.refuted[at]
         sure = named & (~calls.doubtful[at] | calls.proved[at])
         sure &= (calls.rule[at] != _LINE) | calls.counted[at] | ~self._counting.speaks(calls.tgid[at])
-        in_doubt = (sure & calls.doubtful[at]).nonzero()[0]
-        if len(in_doubt):
-            sure[in_doubt] = self._in_step(loops, at[in_doubt])
+        unordered = (sure & calls.doubtful[at] & ~(self._in_order.share(calls.tgid[at]) >= AGREES)).nonzero()[0]
+        if len(unordered):
+            sure[unordered] = ~_by_place(loops, at[unordered])
         said = np.where(sure, calls.owner[at], NOBODY)
         answered = loops.requests.first_byte[loops.find_requests(calls.owner[at])]
         pending = named & calls.doubtful[at] & ~calls.proved[at] & unknown(calls.tgid[at], answered)
@@ -123,18 +125,13 @@ class AsyncIds:
         share = np.where(pending, _NOT_YET, (said != NOBODY).astype(np.float64))
         return said, share, _LINKS[calls.rule[at]]
 
-    def _lead(self, loops: Loops, rows: Rows, known: NDArray[np.bool_]) -> None:
-        """Follow the ids of calls as soon as all that they lead to is known.
+    def _lead(self, loops: Loops, rows: Rows) -> None:
+        """Follow the ids of calls, once that all requests that they may be for are known.
 
-        What is neither a request nor a call has not ended, or has not been handed over; or is nothing to ask: several
-        calls in one, or long ago. known: (k,) all requests that they may be for are.
+        What is neither a request nor a call is nothing to ask: several calls in one, or long ago.
         """
         calls = loops.calls
         execution, trigger = self._segments.causes(calls.thread[rows], calls.ids[rows])
-        there = np.ones(len(rows), np.bool_)
-        for cause in (execution, trigger):
-            there &= (cause == 0) | (loops.find_requests(cause) != NONE) | (loops.find_calls(cause) != NONE) | known
-        rows, execution, trigger = rows[there], execution[there], trigger[there]
         after = calls.after[rows]
         by_id, by_turn = (self._same_connection(loops, rows, cause) for cause in (execution, after))
         by_id[_elsewhere_as_well(calls, rows)] = False
@@ -145,6 +142,10 @@ class AsyncIds:
         kind = np.where(own, where, np.where(differ, _DIFFER, _APART + where))
         calls.kind[rows] = np.where(calls.succeeds[rows] & (kind == _APART + _IN_FRESH), _SUCCEEDS, kind)
         calls.execution[rows], calls.trigger[rows], calls.reused[rows] = execution, trigger, own
+        received = loops.requests
+        answered = np.where(received.first_byte == 0, received.start, received.first_byte)
+        open_then = how_many(received.thread, received.start, answered, calls.thread[rows], calls.wanted[rows])
+        calls.rivalled[rows] = open_then > 1
         calls.asked_ids[rows] = True
 
     def _same_connection(self, loops: Loops, rows: Rows, cause: Ids) -> NDArray[np.bool_]:
@@ -166,10 +167,9 @@ class AsyncIds:
     def _shares(self, calls: CallTable, rows: Rows) -> NDArray[np.float64]:
         """(rules, k) by what share each rule agrees with the backward one, of calls of the same kind and process."""
         shares = np.zeros((_RULES, len(rows)))
-        for kind in np.unique(calls.kind[rows]).tolist():
-            of = (calls.kind[rows] == kind).nonzero()[0]
+        for case, of in _cases(calls, rows):
             for rule in range(_LINE):
-                shares[rule, of] = self._agreement[rule][kind].share(calls.tgid[rows[of]])
+                shares[rule, of] = self._agreement[rule][case].share(calls.tgid[rows[of]])
         return shares
 
     def _name(self, loops: Loops, rows: Rows) -> None:
@@ -201,14 +201,12 @@ class AsyncIds:
             rows = rows[named == NOBODY]
 
     def _firm(self, calls: CallTable, rows: Rows, rule: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """(k,) the rule needs no proof of each call."""
-        firm: NDArray[np.bool_] = rule < _TURN
-        # Ids that lead to the response before on the connection tell no more than the turn does.
-        own = (calls.kind[rows] < _APART) & (calls.step[rows] == calls.after[rows])
-        for kind in np.unique(calls.kind[rows]).tolist():
+        """(k,) the rule needs no proof of each call: it has agreed too often for chance."""
+        firm = np.zeros(len(rows), np.bool_)
+        for case, of in _cases(calls, rows):
             for which in range(_LINE):
-                of = ((calls.kind[rows] == kind) & (rule == which) & (own | (rule == _TURN))).nonzero()[0]
-                firm[of] = self._agreement[which][kind].known(calls.tgid[rows[of]], MANY)
+                mine = of[rule[of] == which]
+                firm[mine] = self._agreement[which][case].known(calls.tgid[rows[mine]], MANY)
         return firm
 
     def _rules(self, loops: Loops, rows: Rows) -> tuple[Ids, Ids, NDArray[np.bool_]]:
@@ -239,30 +237,13 @@ class AsyncIds:
         """Not those that were followed back: what a loop received last before a call is not why it sent it, with a
         pool's line or when calls go out at the end of a turn."""
         retro = np.where(calls.followed[rows] | calls.half_seen[rows], NOBODY, calls.retro[rows])
-        kinds = calls.kind[rows]
         for rule in range(_LINE):
             bit = np.uint8(1 << rule)
             new = ((said[rule] != NOBODY) & (retro != NOBODY) & (calls.judged_ids[rows] & bit == 0)).nonzero()[0]
             calls.judged_ids[rows[new]] |= bit
-            for kind in np.unique(kinds[new]).tolist():
-                of = new[kinds[new] == kind]
-                self._agreement[rule][kind].note(calls.tgid[rows[of]], said[rule, of] == retro[of])
-
-    def _in_step(self, loops: Loops, at: Rows) -> NDArray[np.bool_]:
-        """(k,) what was known of these calls, and of those that led to them, by their place in a line, is right."""
-        calls = loops.calls
-        right = np.ones(len(at), np.bool_)
-        left, call = np.arange(len(at)), at
-        for _ in range(CHAIN):
-            of_line = (calls.rule[call] == _LINE) & ~calls.counted[call]
-            right[left[of_line]] &= in_step(loops, call[of_line])
-            before = loops.find_calls(calls.step[call])
-            onward = (before != NONE) & right[left]
-            left, call = left[onward], before[onward]
-            if not len(left):
-                return right
-        right[left] = False
-        return right
+            for case, of in _cases(calls, rows[new]):
+                at = new[of]
+                self._agreement[rule][case].note(calls.tgid[rows[at]], said[rule, at] == retro[at])
 
     def _prove(self, loops: Loops) -> None:
         """Hold what has been named against the answers, back along the calls that led there."""
@@ -271,6 +252,8 @@ class AsyncIds:
         rows = rows[~calls.followed[rows]]
         calls.weighed[rows] = True
         right = calls.owner[rows] == calls.retro[rows]
+        by_place = (calls.rule[rows] == _LINE) & ~calls.counted[rows]
+        self._in_order.note(calls.tgid[rows[by_place]], right[by_place])
         for flag, at in ((calls.proved, rows[right]), (calls.refuted, rows[~right])):
             for _ in range(CHAIN):
                 flag[at] = True
@@ -281,6 +264,30 @@ class AsyncIds:
                 at = at[~flag[at]]
                 if not len(at):
                     break
+
+
+def _by_place(loops: Loops, at: Rows) -> NDArray[np.bool_]:
+    """(k,) its request is known by a place in a line: its own, or that of a call that led to it."""
+    calls = loops.calls
+    placed = np.zeros(len(at), np.bool_)
+    left, call = np.arange(len(at)), at
+    for _ in range(CHAIN):
+        placed[left] = (calls.rule[call] == _LINE) & ~calls.counted[call]
+        before = loops.find_calls(calls.step[call])
+        onward = (before != NONE) & ~placed[left]
+        left, call = left[onward], before[onward]
+        if not len(left):
+            return placed
+    placed[left] = True
+    return placed
+
+
+def _cases(calls: CallTable, rows: Rows) -> Iterator[tuple[int, Rows]]:
+    """Which of `rows` (their places there) are judged together: of one kind, and alike in whether the loop had another
+    request than theirs. Where it had none, all that comes last is right, which says nothing of where it had."""
+    cases = calls.kind[rows] + np.uint8(_KINDS) * calls.rivalled[rows]
+    for case in np.unique(cases).tolist():
+        yield case, (cases == case).nonzero()[0]
 
 
 def _elsewhere_as_well(calls: CallTable, rows: Rows) -> NDArray[np.bool_]:

@@ -9,7 +9,6 @@ nobody waits: what is still in the line then has not put a call there.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +17,6 @@ from otel_ebpf.heap import distinct
 from otel_ebpf.tracing.loops import Loops, Unknown
 from otel_ebpf.tracing.queues import NEVER, Ids, Rows, matched
 from otel_ebpf.tracing.rungs.base import NONE
-
-_SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
-_NEAR = 6
-"""Calls of a line before one that must have been right if it is to be, and behind it that must not have been wrong."""
 
 
 @dataclass(slots=True)
@@ -53,23 +48,6 @@ def line_up(loops: Loops, drawn: NDArray[np.bool_], unknown: Unknown) -> None:
     for done in (theirs, no_call):
         loops.requests.outcome[request[done[done < len(request)]]] = True
         calls.outcome[call[done[done >= len(request)] - len(request)]] = True
-
-
-def in_step(loops: Loops, at: Rows) -> NDArray[np.bool_]:
-    """(k,) these calls have their places: of those that left the line before and after them, and of which it is known
-    for whom they were, the next ones have them. One that has the wrong place shifts those behind it."""
-    calls = loops.calls
-    right = np.zeros(len(at), np.bool_)
-    judged = (calls.in_line & ~calls.counted & (calls.proved | calls.refuted)).nonzero()[0]
-    for thread in distinct(calls.thread[at]).tolist():
-        line = judged[calls.thread[judged] == thread]
-        line = line[np.argsort(calls.start[line])]
-        wrong = np.concatenate([[0], np.cumsum(calls.refuted[line])])
-        mine = (calls.thread[at] == thread).nonzero()[0]
-        before, behind = (np.searchsorted(calls.start[line], calls.start[at[mine]], side) for side in _SIDES)
-        first, last = before - _NEAR, np.minimum(behind + _NEAR, len(line))
-        right[mine] = (first >= 0) & (wrong[last] == wrong[np.maximum(first, 0)])
-    return right
 
 
 def _nobody_waits(loops: Loops, drawn: NDArray[np.bool_], left: Rows, events: _Received) -> Ids:

@@ -127,6 +127,25 @@ def throughout(thread: Ids, came: Ids, went: Ids, of_thread: Ids, begin: Ids, en
     return still
 
 
+def how_many(thread: Ids, came: Ids, went: Ids, of_thread: Ids, moment: Ids) -> NDArray[np.int64]:
+    """(k,) how much was in the queue of each thread at a moment: had come, and had not gone before it.
+
+    >>> thread, came, went = np.array([[7, 7, 8], [1, 4, 1], [5, 9, 9]], np.uint64)
+    >>> how_many(thread, came, went, np.array([7, 7, 7], np.uint64), np.array([3, 5, 6], np.uint64))
+    array([1, 2, 1])
+    """
+    if not len(thread) or not len(of_thread):
+        return np.zeros(len(of_thread), np.int64)
+    origin = min(came.min(), moment.min())
+    threads, which = groups(thread)
+    which = which.astype(np.uint64) << _TIME_BITS
+    at = np.minimum(np.searchsorted(threads, of_thread), len(threads) - 1)
+    asked = at.astype(np.uint64) << _TIME_BITS | _clock(moment, origin)
+    begun = np.searchsorted(np.sort(which | _clock(came, origin)), asked, "right")
+    over = np.searchsorted(np.sort(which | _clock(went, origin)), asked, "left")
+    return np.where(threads[at] == of_thread, begun - over, 0)
+
+
 def _by_thread(thread: Ids, came: Ids, went: Ids, origin: np.uint64) -> tuple[Rows, Ids, Ids, Ids]:
     """Order by thread and time of coming; of each in that order its thread, when it came, and when the last one of
     those until it went: numbers that are greater for a later thread."""

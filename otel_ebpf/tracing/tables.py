@@ -21,7 +21,7 @@ _FLAGS = (
     *("direct", "followed", "asked_ids", "judged_apart"),
     *("alone", "answered_alone", "half_seen"),
     *("numbered", "reused", "succeeds", "in_line", "shaky", "doubtful", "proved", "refuted", "weighed"),
-    *("awaits", "judged_line", "noted"),
+    *("awaits", "judged_line", "noted", "rivalled"),
 )
 
 
@@ -69,9 +69,10 @@ class CallTable:
     ids: (n,) Node's; the rest is of `async_ids`. numbered: (n,) its loop has such ids. asked_ids: (n,) they were
     followed, to the exchanges `execution` and `trigger`. reused: (n,) it went out where a response had come; succeeds:
     (n,) on a connection that was opened when another had been closed; port: (n,) of its destination. kind: (n,) as
-    `async_ids` tells calls apart. owner: (n,) the request, by `rule` and by way of the exchange `step`. judged_ids:
-    (n,) bits of the rules that were held against the backward one. shaky: (n,) the rule is not to be believed by
-    itself; doubtful: (n,) or not yet. proved, refuted: (n,) by what followed; weighed: (n,) by its own answer.
+    `async_ids` tells calls apart; rivalled: (n,) its loop had several requests when it was wanted. owner: (n,) the
+    request, by `rule` and by way of the exchange `step`. judged_ids: (n,) bits of the rules that were held against the
+    backward one. shaky: (n,) the rule is not to be believed by itself; doubtful: (n,) or not yet. proved, refuted: (n,)
+    by what followed; weighed: (n,) by its own answer.
     in_line: (n,) it had its place in the line of those that wait, behind `awaited`. outcome: (n,) its response put
     nothing into the line, or what it did.
     counted: (n,) the request is known by how many calls each has put there; awaits: (n,) it may become so; judged_line:
@@ -129,6 +130,7 @@ class CallTable:
     awaits: NDArray[np.bool_]
     judged_line: NDArray[np.bool_]
     noted: NDArray[np.bool_]
+    rivalled: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.span_id)

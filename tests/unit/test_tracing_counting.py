@@ -19,7 +19,7 @@ STEP = 500 * MS
 NO_ID = int(Unit.ASYNC) << 56
 OF_REQUEST, OF_RESPONSE, OF_ANSWER, OF_SENDING = 1, 13, 9, 2
 """Ids that a loop gives for what happens, besides those of calls that are asked for."""
-LEARNING = 100
+LEARNING = 150
 """Requests after which a process has shown what it is."""
 
 
@@ -127,3 +127,13 @@ def test_calls_of_which_nobody_saw_the_requests_are_not_given_to_others(seed: in
     assert all(
         found[call["span_id"]][0] in (0, request["span_id"] if id(request) in told else 0) for call, request, _ in made
     )
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("connections", "every"), [(1, 60), (1, 120), (2, 60)])
+@pytest.mark.parametrize("pick", ["first", "last"])
+def test_whatever_order_a_pool_keeps_nothing_wrong_is_said(seed: int, connections: int, every: int, pick: str) -> None:
+    """Given requests that put up to three calls at once into a line, where a place in it, or the response that came
+    before, is right for most calls by chance."""
+    site, made = rows(happened(50 + seed, connections, every, pick, many=400), of_call=0)
+    assert judge(site, made)[1] == 0
