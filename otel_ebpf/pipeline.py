@@ -140,6 +140,7 @@ class Pipeline:
                 extra=config.resource.attributes,
                 command_args=config.resource.command_args,
             ),
+            looked=lambda process: self.listening.expect(process),
             met=lambda process: self.listening.meet(process, time.monotonic_ns()),
         )
         self.filter = Filter(config.filter.include, config.filter.exclude)

@@ -97,21 +97,32 @@ class Listening:
             ports = np.where(serves, ends["local_port"], ends["remote_port"])
             self.add(ports.tolist())
 
+    def expect(self, process: Process) -> None:
+        """A process was looked at, before it exports anything: where it will is to be listened to by then."""
+        if _exports(process):
+            self.add(port for port in map(port_of, _endpoints(process)) if port)
+
     def meet(self, process: Process, now: int) -> None:
-        """A process came to be known: what its environment says of an SDK."""
-        environment = process.environment
-        if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        """A process receives or makes its first request: does its environment say that it has an SDK?"""
+        if not _exports(process):
             return
-        if environment.get("OTEL_TRACES_EXPORTER", "otlp").lower() == "none":
-            return
-        endpoints = [environment[name] for name in _ENDPOINTS if environment.get(name)]
-        self.add(port for port in map(port_of, endpoints) if port)
         instrumented = any("opentelemetry-instrument" in argument for argument in process.argv[:3])
-        agent = "opentelemetry-javaagent" in environment.get("JAVA_TOOL_OPTIONS", "") or any(
+        agent = "opentelemetry-javaagent" in process.environment.get("JAVA_TOOL_OPTIONS", "") or any(
             "opentelemetry-javaagent" in argument for argument in process.argv
         )
-        if endpoints or instrumented or agent or environment.get("OTEL_TRACES_EXPORTER"):
+        if _endpoints(process) or instrumented or agent or process.environment.get("OTEL_TRACES_EXPORTER"):
             self._completion.hint(np.array([process.pid], np.uint32), now)
+
+
+def _exports(process: Process) -> bool:
+    """Whether an SDK in it would, by its environment."""
+    environment = process.environment
+    off = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    return not off and environment.get("OTEL_TRACES_EXPORTER", "otlp").lower() != "none"
+
+
+def _endpoints(process: Process) -> list[str]:
+    return [process.environment[name] for name in _ENDPOINTS if process.environment.get(name)]
 
 
 def port_of(endpoint: str) -> int:

@@ -73,11 +73,16 @@ class Resources:
     """
 
     def __init__(
-        self, table: Intern[Resource], describer: Describer, met: Callable[[Process], object] | None = None
+        self,
+        table: Intern[Resource],
+        describer: Describer,
+        looked: Callable[[Process], object] = lambda _: None,
+        met: Callable[[Process], object] = lambda _: None,
     ) -> None:
-        """met: told of each process when its resource is made. hurried: ended lives that went before their time."""
+        """looked: told of each process as soon as it was looked at; met: when its resource is made, for its first row.
+        hurried: ended lives that went before their time."""
         self.hurried = 0
-        self._met = met
+        self._looked, self._met = looked, met
         self._table = table
         self._describer = describer
         self._ids = sparse(_PIDS, np.int32)
@@ -135,7 +140,7 @@ class Resources:
             if not lives or lives[-1].until < now:
                 self._next_life(pid, lives[-1].until if lives else 0, now, comm.decode(errors="replace"))
             elif lives[-1].process is None:
-                lives[-1].process = procfs.read(pid)
+                lives[-1].process = self._look(pid)
 
     def learn(self, pid: int, comm: str, at: int, *, look: bool = True) -> None:
         """The process executes another program since `at`. look: at /proc, even if nobody knows the pid yet."""
@@ -144,7 +149,7 @@ class Resources:
             self._end(pid, at)
         elif not look:
             return
-        self._begin(pid, _Life(at, comm, procfs.read(pid) if look else None))
+        self._begin(pid, _Life(at, comm, self._look(pid) if look else None))
 
     def forget(self, pid: int, at: int) -> None:
         """The process ended at `at`. Rows from before that are still its own."""
@@ -229,7 +234,7 @@ class Resources:
     def _next_life(self, pid: int, after: int, at: int, comm: str) -> None:
         """A life that no event told of: a fork, a lost event, or a process from before the agent. after: end of the
         life before; at: when it was surely there."""
-        process = procfs.read(pid)
+        process = self._look(pid)
         since = _monotonic(process.start_ns) - _TICK_NS if process else 0
         if process is not None and after <= since + 2 * _TICK_NS and since <= at:
             self._begin(pid, _Life(max(since, after + 1 if after else 0), comm or process.comm, process))
@@ -242,14 +247,19 @@ class Resources:
         self._begin(pid, _Life(after + 1 if after else 0, comm))
         self._end(pid, at)
 
+    def _look(self, pid: int) -> Process | None:
+        process = procfs.read(pid)
+        if process is not None:
+            self._looked(process)
+        return process
+
     def _resource(self, pid: int, life: _Life) -> Resource:
         if life.resource is None:
             if life.process is None and life.until == _FOREVER and life.since:
-                life.process = procfs.read(pid)
+                life.process = self._look(pid)
             if life.process is not None:
                 life.resource = self._describer.of_process(life.process, life.said)
-                if self._met is not None:
-                    self._met(life.process)
+                self._met(life.process)
             else:
                 life.resource = self._describer.of_comm(life.comm)
         return life.resource

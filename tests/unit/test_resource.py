@@ -315,6 +315,19 @@ def test_a_connection_is_reason_enough_to_look() -> None:
     assert service(found, table, process.pid, at) == "sleep"
 
 
+def test_a_process_is_shown_to_others_when_it_executes_and_again_for_its_first_row() -> None:
+    """So that where it will export to is known before it does, and that it is likely to, from its first request on."""
+    looked: list[int] = []
+    met: list[int] = []
+    table = Intern[Resource](64)
+    found = Resources(table, Describer(host=()), lambda p: looked.append(p.pid), lambda p: met.append(p.pid))
+    with started(["sleep", "60"]) as process:
+        found.update(events((time.monotonic_ns(), process.pid, "EXEC", b"sleep")))
+        assert (looked, met) == ([process.pid], [])
+        service(found, table, process.pid)
+    assert (looked, met) == ([process.pid], [process.pid])
+
+
 def test_executing_another_program_makes_another_service_from_then_on() -> None:
     found, table = fresh()
     command = ["sh", "-c", "read x; exec tail -f /dev/null"]
