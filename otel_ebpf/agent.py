@@ -94,6 +94,7 @@ class Agent:
         self._turned = 0.0
         self._pause = config.kernel.poll
         self._telemetry: Telemetry | None = None
+        self._settling = Thread(target=self._settle, name="settle", daemon=True)
         self._itself = Resource(config.service.name, ())
         self._poll: select.epoll | None = None
 
@@ -105,7 +106,11 @@ class Agent:
         self.health.ready()
 
     def settle(self) -> None:
-        """What can wait until all is attached: its own telemetry, whose SDK takes a while to load, and free memory."""
+        """Begin what can wait until all is attached: its own telemetry, whose SDK takes a second or more to load, and
+        free memory. Beside the turns, since a service that starts meanwhile has to be recognised at its exec."""
+        self._settling.start()
+
+    def _settle(self) -> None:
         if self.exporter.exports("metrics"):
             from otel_ebpf.control.telemetry import Telemetry, own_resource
 
@@ -160,6 +165,8 @@ class Agent:
         self._export_metrics()
         for sink in self.sinks:
             sink.close()
+        if self._settling.ident is not None:
+            self._settling.join()
         if self._telemetry is not None:
             self._telemetry.close()
         # All of the above may still ask what the source counted; the exporter does not, and detaching takes its time.

@@ -63,7 +63,7 @@ def _add_runtimes(found: Statistics, runtimes: Runtimes) -> None:
         found.add("otel_ebpf.probe.hits", hits, str(pid), name or "unknown")
     for what, why in dict(runtimes.refusals).items():
         found.add("otel_ebpf.runtimes.refused", 1, what, why)
-    for program, why in dict(runtimes.failures).items():
+    for program, why in dict(runtimes.probes.failures).items():
         found.add("otel_ebpf.attach.failures", 1, program)
         found.notes.append(f"{program} is not attached: {why}")
     found.add("otel_ebpf.losses", runtimes.dropped, "runtimes", "too_many_processes")

@@ -17,20 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
-from otel_ebpf.errors import KernelError, UnsupportedError
+from otel_ebpf.errors import KernelError
 from otel_ebpf.kernel import elf
-from otel_ebpf.kernel.objects import Link, Object, detach
-from otel_ebpf.runtimes.base import Kind, Layout, Probe, Recogniser, Refusal
+from otel_ebpf.kernel.objects import Object
+from otel_ebpf.runtimes.base import Layout, Recogniser, Refusal
+from otel_ebpf.runtimes.probes import Probes
 
-OBJECTS = {Kind.GO: "golang", Kind.PYTHON: "python"}
-"""Objects with the uprobes of a runtime, `bpf/NAME.bpf.c`."""
 AT_ONCE, SOON, LATER = 0.02, 0.3, (1.0, 4.0, 30.0, 300.0)
 """Seconds after exec until a program is there; until its runtime has begun; and until one that could not be read is
 looked at again."""
 FIRST_LOOK = 3.0
 """Seconds for the processes that are there at start."""
-_ANSWER = 0.5
-"""Seconds after which the kernel side is asked what it wants."""
 _WAITING = 1 << 14
 _REMEMBERED = 1 << 12
 _SHOWN = 50
@@ -54,18 +51,9 @@ class Runtimes:
         """by process: runtime and its version"""
         self.refusals: dict[str, str] = {}
         """what cannot be read → why: at most 4,096"""
-        self.failures: dict[str, str] = {}
-        """program of a probe → why it could not be attached"""
+        self.probes = Probes(kernel, front, constants, unused, self._tell)
         self._kernel = kernel
         self._recognisers = recognisers
-        self._front = front
-        self._constants = constants
-        self._unused = tuple(unused)
-        self._objects: dict[Kind, Object | None] = {}
-        self._links: dict[tuple[tuple[int, int], int, str, int], Link] = {}
-        self._needed: dict[int, Layout] = {}
-        self._probed: set[int] = set()
-        self._ended: list[int] = []
         self._told: dict[int, bytes] = {}
         self._announced: set[str] = set()
         self._due: list[tuple[float, int, int]] = []
@@ -92,6 +80,7 @@ class Runtimes:
             self._looked(pids[at], 0, self._look(pids[at]))
             at += 1
         self.meet(pids[at:])
+        self.probes.start()
         self._thread.start()
 
     def meet(self, pids: Iterable[int], began: bool = False) -> None:
@@ -125,48 +114,13 @@ class Runtimes:
             named = {pid: self.found.get(pid, ("", ""))[0] for pid in pids[most].tolist()}
         return {pid: (named[pid], count) for pid, count in zip(named, counts[most].tolist(), strict=True)}
 
-    def gone(self, pids: Iterable[int]) -> None:
+    def gone(self, pids: Sequence[int]) -> None:
         """These processes ended or became another program; the kernel side has forgotten them by itself."""
         with self._wake:
             for pid in pids:
                 self.found.pop(pid, None)
                 self._told.pop(pid, None)
-                self._needed.pop(pid, None)
-                if pid in self._probed:
-                    self._ended.append(pid)
-
-    def need(self, pid: int, which: int) -> None:
-        """Calls of this process stay undecided: attach what helps there and costs it. which: of `Probe.need`."""
-        layout = self._needed.get(pid)
-        wanted = [probe for probe in layout.on_need if probe.need & which] if layout else []
-        if layout is None or not wanted:
-            return
-        del self._needed[pid]
-        rest = tuple(probe for probe in layout.on_need if not probe.need & which)
-        attached = {probe.need: True for probe in wanted}
-        for probe in wanted:
-            attached[probe.need] &= self._attach(layout.kind, probe, pid)
-        with self._wake:
-            self._probed.add(pid)
-        more = {name: number for need, good in attached.items() if good for name, number in layout.needed[need].items()}
-        if more or rest:
-            self._tell(pid, replace(layout, numbers={**layout.numbers, **more}, on_need=rest))
-
-    def _answer(self) -> None:
-        """Attach what the kernel side asks for, where it meets calls that probes would decide; detach from the dead."""
-        number = np.dtype(np.uint32)
-        if self._needed:
-            wanted = self._kernel.maps["probes_wanted"]
-            pids, needs = wanted.entries(number, number)
-            for pid in pids:  # at once: what is wanted while others are being attached is another entry
-                wanted.delete(np.array(pid))
-            for pid, which in zip(pids.tolist(), needs.tolist(), strict=True):
-                self.need(pid, which)
-        while self._ended:
-            ended = self._ended.pop()
-            self._probed.discard(ended)
-            for key in [key for key in self._links if key[3] == ended]:
-                self._links.pop(key).destroy()
+        self.probes.gone(pids)
 
     def close(self) -> None:
         """Stop looking, detach all probes."""
@@ -175,24 +129,15 @@ class Runtimes:
             self._wake.notify()
         if self._thread.is_alive():
             self._thread.join()
-        detach(self._links.values())
-        for loaded in self._objects.values():
-            if loaded is not None:
-                loaded.close()
+        self.probes.close()
 
     def _work(self) -> None:
         while True:
             with self._wake:
                 while not self._closed and (wait := self._wait()) is not None:
                     self._wake.wait(wait)
-                    if self._needed or self._ended:
-                        break
                 if self._closed:
                     return
-            self._answer()
-            with self._wake:
-                if self._wait() is not None:
-                    continue
                 due, pid, looks = heapq.heappop(self._due)
                 if self._queued.get(pid) != due:  # it was looked at sooner
                     continue
@@ -202,9 +147,7 @@ class Runtimes:
     def _wait(self) -> float | None:
         """Seconds until something may be due; None: a process is."""
         due = self._due[0][0] - time.monotonic() if self._due else threading.TIMEOUT_MAX
-        if due <= 0:
-            return None
-        return min(due, _ANSWER) if self._needed else due
+        return None if due <= 0 else due
 
     def _looked(self, pid: int, looks: int, again: bool | float) -> None:
         """Look again at a runtime that could not be read, or that changes."""
@@ -246,7 +189,7 @@ class Runtimes:
             self.refusals[refusal.what] = refusal.why
 
     def _tell(self, pid: int, layout: Layout) -> None:
-        attached = [self._attach(layout.kind, probe) for probe in layout.probes]
+        attached = [self.probes.attach(layout.kind, probe) for probe in layout.probes]
         if not all(attached):
             layout = replace(layout, numbers={**layout.numbers, **layout.unprobed})
         value = np.frombuffer(layout.packed(self._kernel.btf), np.uint8).copy()
@@ -257,50 +200,15 @@ class Runtimes:
         except KernelError as failure:
             self.refusals[f"{layout.kind.name} {layout.version}"] = str(failure)
             return
-        self._epoch += 1
-        self._kernel.maps["runtimes_epoch"].update(np.array(0, np.uint32), np.array(self._epoch, np.uint32))
         with self._wake:
+            self._epoch += 1
+            self._kernel.maps["runtimes_epoch"].update(np.array(0, np.uint32), np.array(self._epoch, np.uint32))
             if layout.refresh:
                 self._told[pid] = value.tobytes()
             self.found[pid] = (layout.kind.name.lower(), layout.version)
-            if layout.on_need:
-                self._needed[pid] = layout
+        self.probes.found(pid, layout)
 
     def _take_back(self, pid: int) -> None:
         """It ended, or became another program, while it was looked at: who told of that may have come before us."""
         self._kernel.maps["runtimes"].delete(np.array(pid, np.uint32))
         self.gone([pid])
-
-    def _attach(self, kind: Kind, probe: Probe, pid: int = -1) -> bool:
-        """Returns whether it is attached."""
-        file = elf.identity(probe.file)
-        loaded = self._object(kind)
-        if file is None or loaded is None:
-            return False
-        key = (file, probe.offset, probe.program, pid)
-        if key in self._links:
-            return True
-        try:
-            self._links[key] = loaded.attach_uprobe(
-                f"{probe.program}_{self._front}", probe.file, probe.offset, returns=probe.returns, pid=pid
-            )
-        except KernelError as failure:
-            self.failures[probe.program] = str(failure)
-            return False
-        return True
-
-    def _object(self, kind: Kind) -> Object | None:
-        """The loaded object of this runtime's probes; None if it cannot be loaded."""
-        if kind not in self._objects:
-            name = OBJECTS[kind]
-            try:
-                loaded = Object(name, None, suffix=f"_{self._front}")
-                loaded.share(self._kernel.maps)
-                loaded.set_constants("config", **self._constants)
-                loaded.leave_out([m for m in self._unused if m in loaded.maps])
-                loaded.load()
-                self._objects[kind] = loaded
-            except (KernelError, UnsupportedError) as failure:
-                self.failures[name] = str(failure)
-                self._objects[kind] = None
-        return self._objects[kind]

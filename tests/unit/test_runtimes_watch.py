@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from otel_ebpf.kernel import elf
 from otel_ebpf.kernel.btf import Btf, object_path
 from otel_ebpf.kernel.objects import Object
 from otel_ebpf.runtimes import watch
-from otel_ebpf.runtimes.base import Kind, Layout, Refusal
+from otel_ebpf.runtimes.base import Kind, Layout, Probe, Refusal
+from otel_ebpf.runtimes.probes import Probes
 from otel_ebpf.runtimes.watch import Runtimes
 
 
@@ -107,3 +109,42 @@ def test_too_many_that_wait_are_counted(world: World, monkeypatch: pytest.Monkey
     runtimes = Runtimes(cast(Object, world), [], "storage", {})
     runtimes.meet(range(5))
     assert runtimes.dropped == 2
+
+
+class Wanted:
+    """The kernel's map of processes in which probes would help."""
+
+    def __init__(self, *pids: int) -> None:
+        self.pids = list(pids)
+
+    def entries(self, key: np.dtype[np.uint32], value: np.dtype[np.uint32]) -> tuple[NDArray[np.uint32], ...]:
+        return np.array(self.pids, key), np.ones(len(self.pids), value)
+
+    def delete(self, key: NDArray[np.generic]) -> None:
+        self.pids.remove(int(key))
+
+
+def test_a_process_is_recognised_while_probes_of_another_are_being_attached(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a kernel that takes its time for them."""
+    begun, done = threading.Event(), threading.Event()
+
+    def attach(self: Probes, kind: Kind, probe: Probe, pid: int = -1) -> bool:
+        begun.set()
+        return done.wait(60)
+
+    monkeypatch.setattr(Probes, "attach", attach)
+    layout = Layout(Kind.GO, "1.26.0", on_need=(Probe("/proc/7/exe", 64, "go_send", need=1),), needed={1: {}})
+    monkeypatch.setitem(world.maps, "probes_wanted", cast(KernelMap, Wanted(7)))
+    runtimes = Runtimes(cast(Object, world), [Recogniser(lambda pid: layout)], "storage", {})
+    runtimes.meet([7])
+    runtimes._thread.start()
+    runtimes.probes.start()
+    assert begun.wait(60)
+    runtimes.meet([8])
+    while 8 not in runtimes.found:
+        time.sleep(0.001)
+    assert not done.is_set()
+    done.set()
+    runtimes.close()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from otel_ebpf.capture.live import CaptureSettings, LiveSource
-from otel_ebpf.runtimes.watch import OBJECTS
+from otel_ebpf.runtimes.probes import OBJECTS
 from tests.agent import running_agent
 from tests.processes import program
 from tests.servers import Web, dnsmasq, nginx, redis
@@ -92,8 +92,8 @@ def refused() -> dict[str, str]:
         source.start()
         assert source.runtimes is not None
         for kind in OBJECTS:
-            source.runtimes._object(kind)
-        return {name: why for name, why in source.runtimes.failures.items() if name in OBJECTS.values()}
+            source.runtimes.probes.loaded(kind)
+        return {name: why for name, why in source.runtimes.probes.failures.items() if name in OBJECTS.values()}
     finally:
         source.close()
 
