@@ -45,6 +45,8 @@ NEARLY = 0.95
 SOME = 8
 """Samples of a rule whose calls are proved one by one."""
 _NOT_YET = 2.0
+_PATIENCE_NS = np.uint64(10**9)
+"""So long a call waits for its rule to have been seen often, in a process that is still warming up."""
 _RULES = LINE + 1
 _HAND, _TRIGGER, _TURN, _LINE = range(_RULES)
 _LINKS = np.array([Link.ASYNC_ID, Link.ASYNC_ID, Link.TURN, Link.ORDER], np.uint8)
@@ -91,6 +93,7 @@ class AsyncIds:
             drawn |= calls.in_line
             line_up(loops, drawn, unknown)
             self._name(loops, left)
+        self._confirm(loops)
         self._count(loops, unknown)
         self._prove(loops)
 
@@ -121,7 +124,9 @@ class AsyncIds:
         said = np.where(sure, calls.owner[at], NOBODY)
         answered = loops.requests.first_byte[loops.find_requests(calls.owner[at])]
         pending = named & calls.doubtful[at] & ~calls.proved[at] & unknown(calls.tgid[at], answered)
-        pending |= calls.numbered[at] & ~calls.asked_ids[at]
+        young = named & calls.doubtful[at] & ~calls.shaky[at] & unknown(calls.tgid[at], calls.start[at] + _PATIENCE_NS)
+        young[young] = ~self._firm(calls, at[young])
+        pending |= young | (calls.numbered[at] & ~calls.asked_ids[at])
         share = np.where(pending, _NOT_YET, (said != NOBODY).astype(np.float64))
         return said, share, _LINKS[calls.rule[at]]
 
@@ -196,18 +201,32 @@ class AsyncIds:
             calls.step[at] = causes[rule, now]
             calls.shaky[at] = ~certain[rule, now] | (shares[rule, now] < AGREES) | (calls.kind[at] == _SUCCEEDS)
             before = loops.find_calls(calls.step[at])
-            doubtful = calls.shaky[at] | ~self._firm(calls, at, rule)
-            calls.doubtful[at] = doubtful | ((before != NONE) & calls.doubtful[before])
+            calls.doubtful[at] = calls.shaky[at] | ~self._firm(calls, at) | ((before != NONE) & calls.doubtful[before])
             rows = rows[named == NOBODY]
 
-    def _firm(self, calls: CallTable, rows: Rows, rule: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """(k,) the rule needs no proof of each call: it has agreed too often for chance."""
+    def _firm(self, calls: CallTable, rows: Rows) -> NDArray[np.bool_]:
+        """(k,) their rule needs no proof of each call: it has agreed too often for chance."""
         firm = np.zeros(len(rows), np.bool_)
         for case, of in _cases(calls, rows):
-            for which in range(_LINE):
-                mine = of[rule[of] == which]
-                firm[mine] = self._agreement[which][case].known(calls.tgid[rows[mine]], MANY)
+            for rule in range(_LINE):
+                mine = of[calls.rule[rows[of]] == rule]
+                agreement, tgid = self._agreement[rule][case], calls.tgid[rows[mine]]
+                firm[mine] = agreement.known(tgid, MANY) & (agreement.share(tgid) >= AGREES)
         return firm
+
+    def _confirm(self, loops: Loops) -> None:
+        """Calls that were named while their rule had not been seen often, which it has been by now."""
+        calls = loops.calls
+        recent = calls.start + _RECENT_NS > calls.start.max()
+        rows = (calls.numbered & calls.doubtful & ~calls.shaky & recent & (calls.owner != NOBODY)).nonzero()[0]
+        rows = rows[self._firm(calls, rows)]
+        for _ in range(CHAIN):
+            before = loops.find_calls(calls.step[rows])
+            clear = (before == NONE) | ~calls.doubtful[before]
+            if not clear.any():
+                return
+            calls.doubtful[rows[clear]] = False
+            rows = rows[~clear]
 
     def _rules(self, loops: Loops, rows: Rows) -> tuple[Ids, Ids, NDArray[np.bool_]]:
         """(rules, k) the request that each rule names, or NOBODY; the exchange that leads there; it is certain that
