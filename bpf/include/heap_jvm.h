@@ -7,7 +7,7 @@
  * was made, user space finds out (otel_ebpf/tracing/rungs/allocation.py). */
 #pragma once
 
-#include "unit_jvm.h"
+#include "waits_jvm.h"
 
 enum { STACK_WORDS = 256, OBJECT_ALIGNED = 8 };
 struct stack_part {
@@ -88,14 +88,6 @@ static __always_inline void note_giver(u32 tgid, u32 tid, u64 thread, u64 start,
 	g->tid[slot] = tid;
 	g->start[slot] = start;
 	g->thread[slot] = thread;
-}
-
-static __always_inline u32 u32_at(u64 address)
-{
-	u32 word = ~0u;
-
-	bpf_probe_read_user(&word, sizeof(word), (void *)address);
-	return word;
 }
 
 /* Straight into the record, as the stack is short. */

@@ -169,6 +169,18 @@ __noinline int mark_heap(u64 conn, u32 bits)
 	return 0;
 }
 
+/* JVM: a virtual thread reads the response of its call: whoever waits for it has made it. */
+__noinline int ask_who_waits(u64 unit)
+{
+	struct unit_at at = {};
+
+	look_at_self(&at);
+	struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
+	if (r && r->kind == RUNTIME_JVM && r->jvm.virtual_class)
+		jvm_tell_waiter(&r->jvm, &at, unit);
+	return 0;
+}
+
 /* Node: a segment of its loop begins with bytes received. */
 __noinline int segment_after(u64 after)
 {
@@ -208,7 +220,14 @@ static __always_inline void meet_unit(struct thread *t, const struct conn *c, bo
 		t->unit = look_up_unit(t, c->k.id, send, c->client, modern);
 	else
 		return;
-	if (t->runtime != RUNTIME_JVM || t->unit || c->h2.on || (c->client && !send))
+	if (t->runtime != RUNTIME_JVM || c->h2.on)
+		return;
+	if (c->client && !send) {
+		if (t->unit >> 56 == UNIT_VIRTUAL)
+			ask_who_waits(t->unit);
+		return;
+	}
+	if (t->unit)
 		return;
 	bool job = send && c->client && has_no_request(t);
 	u32 bits = (send ? MARK_SENDS : 0) | (c->client ? MARK_CLIENT : 0) | (job ? MARK_JOB : 0);

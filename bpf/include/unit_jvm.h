@@ -8,6 +8,8 @@
 
 #include "lineage.h"
 
+enum { WAIT_CLASSES = 32, WAIT_STARTS = 3 };
+
 /* Filled by otel_ebpf/runtimes/jvm.py. Offsets. */
 struct jvm_runtime {
 	s32 slot;    /* from the thread pointer, of the JavaThread; 0: not known */
@@ -26,6 +28,16 @@ struct jvm_runtime {
 	u64 collections; /* address of their number, a u32 */
 	u64 handed_over; /* written here: when one of its threads made a call without a request of its own last */
 	u64 collecting;  /* address of the flag that one is going on */
+	/* For waits_jvm.h, all 0 where it is not to be read: */
+	u64 objects;               /* pointers to objects count from here, */
+	u32 shift;                 /* in units of 1 << shift bytes, */
+	u32 narrow;                /* if they are words of 32 bits */
+	u32 class_word;            /* in an object: 32 bits that tell its class */
+	u32 virtual_class;         /* of java.lang.VirtualThread */
+	u32 starts[WAIT_STARTS];   /* its fields that are followed */
+	u32 unused;
+	u32 classes[WAIT_CLASSES]; /* that are passed, */
+	u32 fields[WAIT_CLASSES];  /* and which of their fields are followed: two halves, 1: it leads to a thread */
 };
 
 struct java_thread {

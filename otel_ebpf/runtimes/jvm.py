@@ -24,7 +24,8 @@ import numpy as np
 
 from otel_ebpf.kernel import elf
 from otel_ebpf.runtimes.base import Kind, Layout, Numbers, Refusal
-from otel_ebpf.runtimes.jvm_heap import STRUCTURES, Fields, heap_of
+from otel_ebpf.runtimes import jvm_heap, jvm_waits
+from otel_ebpf.runtimes.jvm_heap import Fields
 from otel_ebpf.runtimes.memory import Mapping as Mapped
 from otel_ebpf.runtimes.memory import Memory
 
@@ -36,7 +37,7 @@ _STRIDE = "gHotSpotVMStructEntryArrayStride"
 _NAMES = (_TABLE, _STRIDE, *_ENTRY.values())
 _MOST_ENTRIES, _MOST_STRIDE, _MOST_NAME = 1 << 14, 256, 96
 _THREADS = frozenset({"JavaThread", "Thread", "OSThread", "ThreadsSMRSupport", "ThreadsList", "Abstract_VM_Version"})
-_KEPT = _THREADS | STRUCTURES
+_KEPT = _THREADS | jvm_heap.STRUCTURES | jvm_waits.STRUCTURES
 """Structures of which fields are kept."""
 _LAST = ("OSThread", "_pthread_id")
 """Of their fields the last one. While the library is being loaded, the table ends before: from there on it is zero."""
@@ -47,6 +48,8 @@ _BELOW, _ABOVE = 4096, 4096
 _OBJECT = 64
 """Bytes of a java.lang.Thread in which `eetop` and the number are: measured 16 and 24, 8 and 16."""
 _NUMBERS = 1 << 48
+_CLASSES_COME = 1.0
+"""Seconds until classes that a program has begun to use are met."""
 _BUDGET = 64 << 20
 _REMEMBERED = 64
 _COLOURED = 48
@@ -134,6 +137,7 @@ def _layout(memory: Memory, base: int, fields: Fields) -> Layout | Refusal:
         return Refusal(what, "it has hardly any threads yet", again=True)
     slot = slot_of(memory, threads) if platform.machine() == "x86_64" else 0
     numbers: Numbers = {"slot": slot}
+    eetop = 0
     if ("JavaThread", "_vthread") in fields:
         eetop = eetop_of(memory, threads)
         if not eetop:
@@ -145,10 +149,13 @@ def _layout(memory: Memory, base: int, fields: Fields) -> Layout | Refusal:
             "eetop": eetop,
             "owner": fields.get(("JavaThread", "_monitor_owner_id"), (False, 0, 0))[1],
         }
-    heap = heap_of(memory, base, fields, (thread.java for thread in threads))
+    heap = jvm_heap.heap_of(memory, base, fields, (thread.java for thread in threads))
     if isinstance(heap, str):
         return Layout(Kind.JVM, version, numbers, without=(Refusal(f"{what}: jobs of executors", heap),))
-    return Layout(Kind.JVM, version, {**numbers, **heap})
+    if "eetop" not in numbers:
+        return Layout(Kind.JVM, version, {**numbers, **heap})
+    waits = jvm_waits.waits_of(memory, base, fields, eetop, [thread.self for thread in threads])
+    return Layout(Kind.JVM, version, {**numbers, **heap, **waits}, refresh=_CLASSES_COME)
 
 
 def threads_of(memory: Memory, base: int, fields: Fields) -> list[_Thread] | None:
