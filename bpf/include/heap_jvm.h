@@ -112,7 +112,7 @@ static __always_inline void see_giver(const struct jvm_runtime *r, u32 tgid, str
 		return;
 	}
 	m->t = bpf_ktime_get_ns();
-	m->conn = 0;
+	m->conn = m->unit = 0;
 	m->tgid = tgid;
 	m->tid = g->tid[i];
 	m->bits = MARK_CLIENT | MARK_SEEN;
@@ -169,6 +169,7 @@ static __always_inline void jvm_mark(struct jvm_runtime *r, const struct unit_at
 	}
 	m->t = now;
 	m->conn = at->conn;
+	m->unit = 0;
 	m->start = m->top = m->end = 0;
 	m->tgid = at->tgid;
 	m->tid = at->tid;
@@ -184,5 +185,38 @@ static __always_inline void jvm_mark(struct jvm_runtime *r, const struct unit_at
 		m->bits |= MARK_TORN;
 	if (!(bits & MARK_CLIENT))
 		note_giver(at->tgid, at->tid, thread, m->start, bits & MARK_SENDS);
+	bpf_ringbuf_submit(m, wakeup(&heap_marks, m->t >> 10));
+}
+
+/* A virtual thread moves bytes: where its carrier allocates, and, if it calls, where the thread's own object lies. */
+static __always_inline void jvm_mark_carrier(const struct jvm_runtime *r, const struct unit_at *at, u32 bits, u64 unit)
+{
+	u64 id = (u64)at->tgid << 32 | at->tid, object = 0;
+	struct java_thread *known = bpf_map_lookup_elem(&java_threads, &id);
+
+	if (!known || !r->heap_end || !r->virtual_class)
+		return;
+	u64 now = bpf_ktime_get_ns();
+	if (now - r->handed_over > HANDING_OVER_NS ||
+	    bpf_probe_read_user(&object, sizeof(object), (void *)known->handle) || !object)
+		return;
+	struct heap_mark *m = bpf_ringbuf_reserve(&heap_marks, sizeof(*m), 0);
+	if (!m) {
+		lose(LOSS_RING_FULL_HEAP);
+		return;
+	}
+	m->t = now;
+	m->conn = at->conn;
+	m->unit = unit;
+	m->start = m->top = m->end = 0;
+	m->tgid = at->tgid;
+	m->tid = at->tid;
+	m->bits = bits;
+	m->collections = u32_at(r->collections);
+	m->objects[0] = object;
+	m->count = (bits & MARK_SENDS) && (bits & MARK_CLIENT);
+	if (!read_buffer(r, known->thread, m) || u32_at(r->collecting) & 0xff ||
+	    u32_at(r->collections) != m->collections)
+		m->bits |= MARK_TORN;
 	bpf_ringbuf_submit(m, wakeup(&heap_marks, m->t >> 10));
 }

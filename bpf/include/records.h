@@ -109,6 +109,7 @@ enum { MARK_OBJECTS = 16 };
 struct heap_mark {
 	unsigned long long t;
 	unsigned long long conn;  /* connection.id */
+	unsigned long long unit;  /* UNIT() of the virtual thread that runs on it, whose own object is then the only one; or 0 */
 	unsigned long long start; /* of its allocation buffer (TLAB), */
 	unsigned long long top;   /* where the next object will lie, */
 	unsigned long long end;   /* and where it ends */

@@ -181,6 +181,17 @@ __noinline int ask_who_waits(u64 unit)
 	return 0;
 }
 
+__noinline int mark_carrier(u64 conn, u32 bits, u64 unit)
+{
+	struct unit_at at = { .conn = conn };
+
+	look_at_self(&at);
+	struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
+	if (r && r->kind == RUNTIME_JVM)
+		jvm_mark_carrier(&r->jvm, &at, bits, unit);
+	return 0;
+}
+
 /* Node: a segment of its loop begins with bytes received. */
 __noinline int segment_after(u64 after)
 {
@@ -222,16 +233,16 @@ static __always_inline void meet_unit(struct thread *t, const struct conn *c, bo
 		return;
 	if (t->runtime != RUNTIME_JVM || c->h2.on)
 		return;
-	if (c->client && !send) {
-		if (t->unit >> 56 == UNIT_VIRTUAL)
+	u32 bits = (send ? MARK_SENDS : 0) | (c->client ? MARK_CLIENT : 0);
+	if (t->unit >> 56 == UNIT_VIRTUAL) {
+		if (bits == MARK_CLIENT)
 			ask_who_waits(t->unit);
-		return;
+		mark_carrier(c->k.id, bits, t->unit);
 	}
-	if (t->unit)
+	if (t->unit || bits == MARK_CLIENT)
 		return;
 	bool job = send && c->client && has_no_request(t);
-	u32 bits = (send ? MARK_SENDS : 0) | (c->client ? MARK_CLIENT : 0) | (job ? MARK_JOB : 0);
-	mark_heap(c->k.id, bits);
+	mark_heap(c->k.id, bits | (job ? MARK_JOB : 0));
 	if (job)
 		see_givers(bpf_get_current_pid_tgid() >> 32);
 }

@@ -26,6 +26,7 @@ from otel_ebpf.heap import distinct
 from otel_ebpf.model import Spans
 from otel_ebpf.tracing.arrivals import NAMED_NS, SKEW_NS, amend, arrive
 from otel_ebpf.tracing.bits import CLIENT, CONNECTION, HEAD, NO_LINK, SERVER, TRACEPARENT
+from otel_ebpf.tracing.carriers import Carriers
 from otel_ebpf.tracing.completion import Completion
 from otel_ebpf.tracing.counters import Counters
 from otel_ebpf.tracing.join import agree_with_released, join, local
@@ -97,8 +98,16 @@ class Assembler:
         self._openings = Openings(lag_ns + 2 * SKEW_NS)
         self._segments = Segments()
         self._marks = Marks()
+        self._carriers = Carriers()
         self._rungs = ladder(
-            self._lineage, self._marks, self._openings, self._segments, self._places, self.counters, statistics
+            self._lineage,
+            self._marks,
+            self._carriers,
+            self._openings,
+            self._segments,
+            self._places,
+            self.counters,
+            statistics,
         )
         self._threads_known_since = 0
         self.covered: NDArray[np.bool_] = np.zeros(0, np.bool_)
@@ -122,11 +131,13 @@ class Assembler:
         heap_marks: NDArray[np.void] | None = None,
     ) -> None:
         """What the kernel side told besides rows, before these are fed: see `Lineage.tell`, `Openings.swept`,
-        `Segments.tell` and `Marks.tell`."""
+        `Segments.tell`, `Marks.tell` and `Carriers.tell`."""
         if segments is not None:
             self._segments.tell(segments)
         if heap_marks is not None:
-            self._marks.tell(heap_marks)
+            of_units = heap_marks["unit"] != 0
+            self._marks.tell(heap_marks[~of_units])
+            self._carriers.tell(heap_marks[of_units])
         if lineages is not None:
             self._lineage.tell(lineages)
         self._openings.swept(now, *open_since, until=until)

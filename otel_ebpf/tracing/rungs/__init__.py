@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from otel_ebpf.tracing.carriers import Carriers
 from otel_ebpf.tracing.counters import Counters
 from otel_ebpf.tracing.lineage import Lineage
 from otel_ebpf.tracing.marks import Marks
@@ -12,6 +13,7 @@ from otel_ebpf.tracing.rungs.base import Calls, Proposal, Requests, Rung
 from otel_ebpf.tracing.rungs.event_loop import EventLoop
 from otel_ebpf.tracing.rungs.forwarded import Forwarded
 from otel_ebpf.tracing.rungs.request_id import RequestId
+from otel_ebpf.tracing.rungs.siblings import Siblings
 from otel_ebpf.tracing.rungs.thread_alone import ThreadAlone
 from otel_ebpf.tracing.rungs.thread_response import ThreadResponse
 from otel_ebpf.tracing.rungs.unit import Unit
@@ -26,6 +28,7 @@ __all__ = [
     "RequestId",
     "Requests",
     "Rung",
+    "Siblings",
     "ThreadAlone",
     "ThreadResponse",
     "Unit",
@@ -36,6 +39,7 @@ __all__ = [
 def ladder(
     lineage: Lineage,
     marks: Marks,
+    carriers: Carriers,
     openings: Openings,
     segments: Segments,
     places: Places,
@@ -43,10 +47,12 @@ def ladder(
     statistics: bool = False,
 ) -> list[Rung]:
     """The rungs in the order in which they are believed; each assembler has its own. statistics: the last one, too."""
+    unit = Unit(lineage)
     certain: list[Rung] = [
         Forwarded(),
         RequestId(places),
-        Unit(lineage),
+        unit,
+        Siblings(carriers, lineage, unit, places),
         Allocation(marks, places),
         ThreadResponse(places),
         ThreadAlone(),

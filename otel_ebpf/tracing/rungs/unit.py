@@ -64,22 +64,32 @@ class Unit(Rung):
         self._owners = _none()
         self._index = _indexed(self._owners)
         self._shared = np.zeros(0, np.uint64)
-        self._found = np.zeros(0, np.uint64)
+        self.found = np.zeros(0, np.uint64)
+        """(n,) what was wanted last"""
 
     def wants(self, calls: Calls, requests: Requests) -> NDArray[np.uint64]:
         """(n,) span id of the request of each call, 0: none is known. To be asked before `propose`."""
         self._learn(requests)
-        self._found = self._search(calls)
-        return self._found
+        self.found = self._search(calls)
+        return self.found
 
     def propose(self, calls: Calls, requests: Requests) -> Proposal:
         said = Proposal.silent(len(calls))
         with_unit = calls.unit != 0
         said.open[with_unit] = calls.waiting[with_unit]
-        found = self._found != 0
-        said.request[found] = find(requests.span_id, self._found[found])
+        found = self.found != 0
+        said.request[found] = find(requests.span_id, self.found[found])
         said.open[said.request != NONE] = False
         return said
+
+    def owner(self, unit: Times, moment: Times, waiting: NDArray[np.bool_]) -> NDArray[np.uint64]:
+        """(n,) span id of the request that a unit owned at that moment, 0: none is known. To be asked after `wants`.
+
+        waiting: (n,) a request that began before may still become known.
+        """
+        if not len(self._owners) or not len(unit):
+            return np.zeros(len(unit), np.uint64)
+        return self._owner_of(unit, moment, waiting)[0]
 
     def _learn(self, requests: Requests) -> None:
         fresh = (requests.fresh & (requests.unit != 0) & requests.single).nonzero()[0]

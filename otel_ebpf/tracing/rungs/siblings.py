@@ -1,0 +1,139 @@
+"""Rung 2c: a virtual thread of a JVM was made together with others that are known to be made for the request.
+
+A request that makes a virtual thread for each of its calls waits for them, in their order as a rule: while a call is
+answered the thread of the request is put down as the one that waits for it (`bpf/include/waits_jvm.h`, and the rung of
+units says so), but not of one that is answered before its turn has come. That one lies in the heap beside those whose
+turn it was, as they were made one after the other (`carriers`). So a call is for a request if
+
+- the thread of the request was seen on its carrier before the object of the calling thread was made there, and nobody
+  else was seen there in between;
+- of the calling threads that were made in this stretch the next one below and the next one above of which it is known who
+  waits for them are made by that thread: there is at least one of them;
+- the request waited for the call: it was over before the response was.
+
+Somebody who was not seen (it had waited for a lock) may have run in the stretch and have made threads. So the process
+has to show that this does not happen: of threads of which it is known who waits for them, the same is concluded from the
+others, and compared (`habits`). Once it was wrong, a thousand times must have been right.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from otel_ebpf.model import Link
+from otel_ebpf.tracing.carriers import Carriers
+from otel_ebpf.tracing.lineage import Lineage
+from otel_ebpf.tracing.marks import NOWHERE
+from otel_ebpf.tracing.places import Places
+from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, Rung, find
+from otel_ebpf.tracing.rungs.habits import Habit
+from otel_ebpf.tracing.rungs.suspended import Suspended
+from otel_ebpf.tracing.rungs.unit import Unit
+
+Ids = NDArray[np.uint64]
+
+
+class Siblings(Rung):
+    """Calibrated: says nothing before the process has shown about a hundred times that the conclusion holds in it."""
+
+    link = Link.ALLOCATION
+
+    def __init__(self, carriers: Carriers, lineage: Lineage, unit: Unit, places: Places | None = None) -> None:
+        self._carriers = carriers
+        self._lineage = lineage
+        self._unit = unit
+        self._intrude = Habit(places)
+        """threads of which the others in the stretch tell who made them, and somebody else did"""
+        self._suspended = Suspended()
+        self._found = np.zeros(0, np.uint64)
+
+    def wants(self, calls: Calls, requests: Requests) -> Ids:
+        """(n,) span id of the request of each call, 0: none is known. To be asked before `propose`, after units are."""
+        self._found = np.zeros(len(calls), np.uint64)
+        rows = (calls.unit != 0).nonzero()[0]
+        if not len(self._carriers) or not len(rows):
+            return self._found
+        place = self._carriers.call_of(calls.unit[rows], calls.start[rows], calls.conn[rows])
+        rows, place = rows[place != NOWHERE], place[place != NOWHERE]
+        if not len(rows):
+            return self._found
+        maker, moment = self._makers(place)
+        parent, born = self._lineage.origin(calls.unit[rows])
+        # Once the request is over all that it made has been told of.
+        over = (self._unit.found[rows] != 0) | ~calls.waiting[rows]
+        shown = (parent != 0) & (maker != 0) & over & ~self._carriers.noted[place]
+        self._carriers.noted[place[shown]] = True
+        self._intrude.chance(calls.tgid[rows[shown]])
+        self._intrude.taken(calls.tgid[rows[shown & (maker != parent)]])
+        asked = (born == 0) & (maker != 0)
+        self._found[rows[asked]] = self._unit.owner(maker[asked], moment[asked], calls.waiting[rows[asked]])
+        return self._found
+
+    def forget(self, tgid: NDArray[np.uint32]) -> None:
+        self._intrude.forget(tgid)
+        self._carriers.forget(tgid)
+
+    def propose(self, calls: Calls, requests: Requests) -> Proposal:
+        said = Proposal.silent(len(calls))
+        self._suspended.begin(calls.span_id)
+        found = (self._found != 0).nonzero()[0]
+        if not len(found):
+            return said
+        said.open[found] = calls.waiting[found]
+        request = find(requests.span_id, self._found[found])
+        found, request = found[request != NONE], request[request != NONE]
+        fits = calls.end[found] <= requests.end[request]
+        found, request = found[fits], request[fits]
+        sure = self._intrude.never(calls.tgid[found])
+        said.request[found[sure > 0]], said.confidence[found[sure > 0]] = request[sure > 0], sure[sure > 0]
+        self._wait(said, calls, found[sure == 0], requests, request[sure == 0])
+        return said
+
+    def _wait(
+        self,
+        said: Proposal,
+        calls: Calls,
+        rows: NDArray[np.intp],
+        requests: Requests,
+        request: NDArray[np.intp],
+    ) -> None:
+        """Calls of a process that has not shown often enough yet how it works."""
+        young = ~self._intrude.seen(calls.tgid[rows])
+        rows, request = rows[young], request[young]
+        again = self._suspended.find(calls.span_id[rows]) != NONE
+        new = requests.fresh[request] & ~again
+        none = np.zeros(int(new.sum()), np.bool_)
+        self._suspended.add(calls.span_id[rows[new]], requests.span_id[request[new]], none, none)
+        said.later = np.zeros(len(calls), np.bool_)
+        said.later[rows] = again | new
+
+    def _makers(self, places: NDArray[np.intp]) -> tuple[Ids, Ids]:
+        """(n,) key of the unit that made the one of each mark, as the others tell, 0: they do not; (n,) seen when."""
+        carriers = self._carriers
+        born = ((carriers.object != 0) & (carriers.made_after != NOWHERE)).nonzero()[0]
+        first = np.ones(len(born), np.bool_)
+        np.not_equal(carriers.unit[born[1:]], carriers.unit[born[:-1]], out=first[1:])
+        born = born[first]
+        order = np.lexsort((carriers.object[born], carriers.made_after[born]))
+        born = born[order]
+        stretch = carriers.made_after[born]
+        parent, _ = self._lineage.origin(carriers.unit[born])
+        at = np.arange(len(born))
+        known = parent != 0
+        below = np.maximum.accumulate(np.concatenate([[-1], np.where(known, at, -1)[:-1]])) if len(at) else at
+        above = np.minimum.accumulate(np.concatenate([np.where(known, at, len(at))[1:], [len(at)]])[::-1])[::-1]
+        maker = carriers.unit[stretch]
+        witnesses, agree = np.zeros(len(at), np.intp), np.ones(len(at), np.bool_)
+        for side in (below, above):
+            there = (side >= 0) & (side < len(at))
+            there[there] = stretch[side[there]] == stretch[there]
+            witnesses += there
+            agree[there] &= parent[side[there]] == maker[there]
+        told = np.zeros(len(carriers), np.uint64)
+        moment = np.zeros(len(carriers), np.uint64)
+        sure = agree & (witnesses > 0)
+        told[born[sure]], moment[born[sure]] = maker[sure], carriers.t[stretch[sure]]
+        # A unit's later calls are judged by its first one.
+        head = np.searchsorted(carriers.unit, carriers.unit[places])
+        return told[head], moment[head]
