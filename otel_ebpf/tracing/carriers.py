@@ -46,7 +46,7 @@ class Carriers:
         if not len(records):
             return
         told = records if self._told is None else np.concatenate([self._told, records])[-self._limit :]
-        noted = np.concatenate([self.noted, np.zeros(len(records), np.bool_)])[-self._limit :]
+        noted = np.concatenate([self.noted, np.zeros(len(records), np.uint8)])[-self._limit :]
         unit = unit_keys(told["tgid"], told["unit"])
         order = np.lexsort((told["t"], unit))
         self._told = told = told[order]
@@ -76,8 +76,8 @@ class Carriers:
 
     def _clear(self) -> None:
         self.unit = self.t = self.object = self._units = self._keys = np.zeros(0, np.uint64)
-        self.noted = np.zeros(0, np.bool_)
-        """(n,) for whoever reads them: something was done with it"""
+        self.noted = np.zeros(0, np.uint8)
+        """(n,) bits of whoever reads them: what was done with them"""
         self.made_after = np.zeros(0, np.intp)
         self._origin = np.uint64(0)
 

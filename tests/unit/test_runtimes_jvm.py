@@ -58,7 +58,7 @@ def read(world: World, symbols: dict[str, int]) -> Fields:
 def test_the_table_is_read_to_its_end(world: World) -> None:
     entries = [
         world.entry("JavaThread", "_vthread", offset=896),
-        world.entry("Klass", "_super", offset=8),
+        world.entry("Method", "_constMethod", offset=8),
         world.entry("ThreadsSMRSupport", "_java_thread_list", static=True, address=4096),
         world.entry("OSThread", "_pthread_id", offset=16),
     ]

@@ -9,7 +9,8 @@ turn it was, as they were made one after the other (`carriers`). So a call is fo
   else was seen there in between;
 - of the calling threads that were made in this stretch the next one below and the next one above of which it is known who
   waits for them are made by that thread: there is at least one of them;
-- the request waited for the call: it was over before the response was.
+- the request waited for the call: it was over before the response was;
+- all requests that came before the call have ended: whoever else may have made it is known by then.
 
 Somebody who was not seen (it had waited for a lock) may have run in the stretch and have made threads. So the process
 has to show that this does not happen: of threads of which it is known who waits for them, the same is concluded from the
@@ -31,6 +32,9 @@ from otel_ebpf.tracing.rungs.habits import Habit
 from otel_ebpf.tracing.rungs.suspended import Suspended
 from otel_ebpf.tracing.rungs.unit import Unit
 
+_SHOWN, _WAITED = 1, 2
+"""In `Carriers.noted`: what is known of that call was compared; it was suspended."""
+
 Ids = NDArray[np.uint64]
 
 
@@ -51,6 +55,7 @@ class Siblings(Rung):
     def wants(self, calls: Calls, requests: Requests) -> Ids:
         """(n,) span id of the request of each call, 0: none is known. To be asked before `propose`, after units are."""
         self._found = np.zeros(len(calls), np.uint64)
+        self._place = np.full(len(calls), NOWHERE, np.intp)
         rows = (calls.unit != 0).nonzero()[0]
         if not len(self._carriers) or not len(rows):
             return self._found
@@ -60,14 +65,16 @@ class Siblings(Rung):
             return self._found
         maker, moment = self._makers(place)
         parent, born = self._lineage.origin(calls.unit[rows])
+        unlike = (parent != 0) & (maker != 0) & (maker != parent)
         # Once the request is over all that it made has been told of.
-        over = (self._unit.found[rows] != 0) | ~calls.waiting[rows]
-        shown = (parent != 0) & (maker != 0) & over & ~self._carriers.noted[place]
-        self._carriers.noted[place[shown]] = True
+        alike = (parent != 0) & (maker == parent) & ((self._unit.found[rows] != 0) | ~calls.waiting[rows])
+        shown = (unlike | alike) & (self._carriers.noted[place] & _SHOWN == 0)
+        self._carriers.noted[place[shown]] |= _SHOWN
         self._intrude.chance(calls.tgid[rows[shown]])
-        self._intrude.taken(calls.tgid[rows[shown & (maker != parent)]])
+        self._intrude.taken(calls.tgid[rows[shown & unlike]])
         asked = (born == 0) & (maker != 0)
         self._found[rows[asked]] = self._unit.owner(maker[asked], moment[asked], calls.waiting[rows[asked]])
+        self._place[rows] = place
         return self._found
 
     def forget(self, tgid: NDArray[np.uint32]) -> None:
@@ -78,35 +85,33 @@ class Siblings(Rung):
         said = Proposal.silent(len(calls))
         self._suspended.begin(calls.span_id)
         found = (self._found != 0).nonzero()[0]
+        # Somebody else who made threads there shows himself by then.
+        said.open[found] = calls.waiting[found]
+        found = found[~calls.waiting[found]]
         if not len(found):
             return said
-        said.open[found] = calls.waiting[found]
         request = find(requests.span_id, self._found[found])
-        found, request = found[request != NONE], request[request != NONE]
-        fits = calls.end[found] <= requests.end[request]
+        fits = request != NONE
+        fits[fits] = calls.end[found[fits]] <= requests.end[request[fits]]
         found, request = found[fits], request[fits]
         sure = self._intrude.never(calls.tgid[found])
-        said.request[found[sure > 0]], said.confidence[found[sure > 0]] = request[sure > 0], sure[sure > 0]
-        self._wait(said, calls, found[sure == 0], requests, request[sure == 0])
+        rows = found[sure > 0]
+        said.request[rows], said.confidence[rows] = request[sure > 0], sure[sure > 0]
+        said.later = np.zeros(len(calls), np.bool_)
+        said.later[self._waiting(calls, found[sure == 0], requests.span_id[request[sure == 0]])] = True
         return said
 
-    def _wait(
-        self,
-        said: Proposal,
-        calls: Calls,
-        rows: NDArray[np.intp],
-        requests: Requests,
-        request: NDArray[np.intp],
-    ) -> None:
-        """Calls of a process that has not shown often enough yet how it works."""
+    def _waiting(self, calls: Calls, rows: NDArray[np.intp], request: Ids) -> NDArray[np.intp]:
+        """Which of these calls wait for some passes: their process has not shown often enough yet how it works."""
         young = ~self._intrude.seen(calls.tgid[rows])
         rows, request = rows[young], request[young]
-        again = self._suspended.find(calls.span_id[rows]) != NONE
-        new = requests.fresh[request] & ~again
+        noted, place = self._carriers.noted, self._place[rows]
+        new = noted[place] & _WAITED == 0
+        noted[place] |= _WAITED
         none = np.zeros(int(new.sum()), np.bool_)
-        self._suspended.add(calls.span_id[rows[new]], requests.span_id[request[new]], none, none)
-        said.later = np.zeros(len(calls), np.bool_)
-        said.later[rows] = again | new
+        self._suspended.add(calls.span_id[rows[new]], request[new], none, none)
+        waits: NDArray[np.intp] = rows[self._suspended.find(calls.span_id[rows]) != NONE]
+        return waits
 
     def _makers(self, places: NDArray[np.intp]) -> tuple[Ids, Ids]:
         """(n,) key of the unit that made the one of each mark, as the others tell, 0: they do not; (n,) seen when."""
