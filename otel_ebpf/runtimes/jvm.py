@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from otel_ebpf.kernel import elf
-from otel_ebpf.runtimes.base import Kind, Layout, Numbers, Refusal
 from otel_ebpf.runtimes import jvm_heap, jvm_waits
+from otel_ebpf.runtimes.base import Kind, Layout, Numbers, Refusal
 from otel_ebpf.runtimes.jvm_heap import Fields
 from otel_ebpf.runtimes.memory import Mapping as Mapped
 from otel_ebpf.runtimes.memory import Memory

@@ -62,7 +62,8 @@ _CLASS = 1 << 32
 def waits_of(memory: Memory, base: int, fields: Fields, eetop: int, samples: list[int]) -> Numbers:
     """The members of `struct jvm_runtime` that concern who waits; {} if they are not to be had (yet).
 
-    base: where the library is loaded. eetop: where a java.lang.Thread has its JavaThread. samples: addresses of objects of java.lang.Thread and classes below it.
+    base: where the library is loaded. eetop: where a java.lang.Thread has its JavaThread. samples: addresses of objects
+    of java.lang.Thread and classes below it.
     """
     classes = classes_of(memory, base, fields, {_VIRTUAL, _PLATFORM, *_WAYS}, eetop)
     word = _words_of_classes(memory, base, fields, classes.get(_PLATFORM), samples)

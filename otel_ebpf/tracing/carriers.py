@@ -2,8 +2,8 @@
 
 Threads of HotSpot allocate in buffers of their own, upwards (`marks`), and what runs on them takes turns. So what lies
 behind the place where a virtual thread was seen on its carrier, and before the place where the next one was, one of
-those that ran there meanwhile has made: most likely the first of them. A mark with an object is of a call: the object is
-that of the virtual thread that makes it, and lies where it was made if there was no collection since (an *epoch*).
+those that ran there meanwhile has made: most likely the first of them. A mark with an object is of a call: the object
+is that of the virtual thread that makes it, and lies where it was made if there was no collection since (an *epoch*).
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class Carriers:
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
         self._told: NDArray[np.void] | None = None
+        self.noted: NDArray[np.uint8] = np.zeros(0, np.uint8)
+        """(n,) bits of whoever reads them: what was done with them"""
         self._clear()
 
     def __len__(self) -> int:
@@ -77,7 +79,6 @@ class Carriers:
     def _clear(self) -> None:
         self.unit = self.t = self.object = self._units = self._keys = np.zeros(0, np.uint64)
         self.noted = np.zeros(0, np.uint8)
-        """(n,) bits of whoever reads them: what was done with them"""
         self.made_after = np.zeros(0, np.intp)
         self._origin = np.uint64(0)
 
@@ -89,7 +90,7 @@ class Carriers:
         self._keys = (group.astype(np.uint64) << _TIME_BITS) | self._clock(self.t)
         self.made_after = np.full(len(self), NOWHERE, np.intp)
         objects = (self.object != 0).nonzero()[0]
-        epochs, epoch = groups(splitmix64(told["tgid"].astype(np.uint64) << np.uint64(32) | told["collections"]))
+        _, epoch = groups(splitmix64(told["tgid"].astype(np.uint64) << np.uint64(32) | told["collections"]))
         high = epoch.astype(np.uint64) << _ADDRESS_BITS
         order = np.lexsort((self.t, high | told["top"]))
         tops = (high | told["top"])[order]

@@ -1,4 +1,4 @@
-"""Virtual threads of JVMs: those that were made together with others whose request is known are for the same request."""
+"""Virtual threads of JVMs: those that were made together with others of a request are for the same request."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Vm:
             self.pair(100 * i - 40_000)
 
     def pair(self, at: float, intruder: bool = False) -> None:
-        """A request that waits for both of its calls; intruder: the second one was made by somebody who was not seen."""
+        """A request that waits for both of its calls; intruder: the second one is somebody else's, who was not seen."""
         parent, request = self.request(self.two, at, at + 90)
         first, second = self.make(self.two), self.make(self.two)
         stranger = self.unit()
