@@ -8,7 +8,7 @@
 
 #include "lineage.h"
 
-enum { WAIT_CLASSES = 32, WAIT_STARTS = 3 };
+enum { WAIT_CLASSES = 16, WAIT_STARTS = 3 };
 
 /* Filled by otel_ebpf/runtimes/jvm.py. Offsets. */
 struct jvm_runtime {

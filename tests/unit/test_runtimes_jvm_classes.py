@@ -202,6 +202,6 @@ def test_all_ways_fit_into_what_the_kernel_side_has() -> None:
     assert layout["classes"].shape == layout["fields"].shape == (jvm_waits.MOST_CLASSES,)
     assert len(jvm_waits._WAYS) <= jvm_waits.MOST_CLASSES
     assert all(0 < len(ways) <= 2 for ways in jvm_waits._WAYS.values())
-    assert Layout(Kind.JVM, "21", {"classes": np.arange(32, dtype=np.uint32)}).packed(
+    assert Layout(Kind.JVM, "21", {"classes": np.arange(16, dtype=np.uint32)}).packed(
         Btf.of_object(object_path("requests"))
     )

@@ -15,12 +15,14 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Executor;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.ForkJoinPool;
 import java.util.concurrent.Future;
 import java.util.concurrent.FutureTask;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.ThreadLocalRandom;
 
 /**
@@ -35,6 +37,10 @@ import java.util.concurrent.ThreadLocalRandom;
  * after the other. fork: CompletableFuture in a ForkJoinPool. thread: a new thread each. nested: a job that gives a job for
  * each call to another executor, and waits for them. mixed: any of these ways, and for a part of the requests the last
  * call in a job that is given away after the response.
+ *
+ * <p>Also with virtual threads: all: CompletableFuture.allOf. join: a new virtual thread each, which is joined. scope: a
+ * StructuredTaskScope (JDK 21). latch: jobs without a result, a latch that they count down. phases: a job for each of the first half of the calls, and then for the
+ * others. guarded: as many jobs at a time as a semaphore of the service allows, for which a request waits in between.
  */
 public final class Service {
     private final String backend;
@@ -44,6 +50,7 @@ public final class Service {
     private final ExecutorService second;
     private final ForkJoinPool forked;
     private final HttpClient client;
+    private final Semaphore guard = new Semaphore(6);
 
     private Service(Map<String, String> options) {
         backend = options.get("backend");
@@ -111,13 +118,7 @@ public final class Service {
                 break;
             case "fork":
                 for (String path : paths) {
-                    pending.add(CompletableFuture.runAsync(() -> {
-                        try {
-                            call(path);
-                        } catch (IOException | InterruptedException e) {
-                            throw new IllegalStateException(e);
-                        }
-                    }, forked));
+                    pending.add(CompletableFuture.runAsync(quiet(path), forked));
                 }
                 break;
             case "thread":
@@ -125,6 +126,59 @@ public final class Service {
                     FutureTask<Void> one = new FutureTask<>(job(List.of(path)));
                     new Thread(one).start();
                     pending.add(one);
+                }
+                break;
+            case "all":
+                List<CompletableFuture<Void>> all = new ArrayList<>();
+                for (String path : paths) {
+                    all.add(CompletableFuture.runAsync(quiet(path), callers));
+                }
+                CompletableFuture.allOf(all.toArray(new CompletableFuture<?>[0])).join();
+                break;
+            case "join":
+                List<Thread> started = new ArrayList<>();
+                for (String path : paths) {
+                    started.add((Thread) Thread.class.getMethod("startVirtualThread", Runnable.class)
+                        .invoke(null, quiet(path)));
+                }
+                for (Thread one : started) {
+                    one.join();
+                }
+                break;
+            case "latch":
+                CountDownLatch left = new CountDownLatch(paths.size());
+                for (String path : paths) {
+                    callers.execute(() -> {
+                        quiet(path).run();
+                        left.countDown();
+                    });
+                }
+                left.await();
+                break;
+            case "scope":
+                Class<?> kind = Class.forName("java.util.concurrent.StructuredTaskScope");
+                Object scope = kind.getConstructor().newInstance();
+                for (String path : paths) {
+                    kind.getMethod("fork", Callable.class).invoke(scope, job(List.of(path)));
+                }
+                kind.getMethod("join").invoke(scope);
+                kind.getMethod("close").invoke(scope);
+                break;
+            case "phases":
+                each(paths.subList(0, (paths.size() + 1) / 2));
+                each(paths.subList((paths.size() + 1) / 2, paths.size()));
+                break;
+            case "guarded":
+                for (String path : paths) {
+                    guard.acquire();
+                    pending.add(callers.submit(() -> {
+                        try {
+                            call(path);
+                        } finally {
+                            guard.release();
+                        }
+                        return null;
+                    }));
                 }
                 break;
             case "nested":
@@ -150,6 +204,16 @@ public final class Service {
         for (Future<?> one : pending) {
             one.get();
         }
+    }
+
+    private Runnable quiet(String path) {
+        return () -> {
+            try {
+                call(path);
+            } catch (IOException | InterruptedException e) {
+                throw new IllegalStateException(e);
+            }
+        };
     }
 
     private Callable<Void> job(List<String> paths) {
