@@ -18,7 +18,7 @@ from __future__ import annotations
 import platform
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,10 +48,11 @@ _BELOW, _ABOVE = 4096, 4096
 _OBJECT = 64
 """Bytes of a java.lang.Thread in which `eetop` and the number are: measured 16 and 24, 8 and 16."""
 _NUMBERS = 1 << 48
-_CLASSES_COME = 1.0
-"""Seconds until classes that a program has begun to use are met."""
+_SOON, _SOMETIMES, _OFTEN = 1.0, 60.0, 8
+"""Seconds until classes that a program has begun to use since are looked for: so many times soon after each other, then
+less and less often, until something new is found."""
 _BUDGET = 64 << 20
-_REMEMBERED = 64
+_REMEMBERED, _PROCESSES = 64, 1 << 12
 _COLOURED = 48
 
 
@@ -71,6 +72,8 @@ class Jvm:
 
     def __init__(self) -> None:
         self._fields: dict[tuple[int, int], Fields] = {}
+        self._looks: dict[tuple[int, int], tuple[int, int]] = {}
+        """by process and library: how many classes were found, and how often no more than those"""
 
     def recognise(self, pid: int) -> Layout | Refusal | None:
         with Memory(pid, _BUDGET) as memory:
@@ -82,7 +85,19 @@ class Jvm:
                 return Refusal("JVM", "libjvm.so does not say where its structures are")
             if not fields:
                 return Refusal("JVM", "its table of structures is not filled yet", again=True)
-            return _layout(memory, library.start, fields)
+            return self._looked((pid, library.start), _layout(memory, library.start, fields))
+
+    def _looked(self, which: tuple[int, int], said: Layout | Refusal) -> Layout | Refusal:
+        """Look for further classes less and less often."""
+        if not isinstance(said, Layout) or not said.refresh:
+            return said
+        if len(self._looks) >= _PROCESSES:
+            self._looks.clear()
+        classes = np.size(said.numbers.get("classes", 0))
+        before, looks = self._looks.get(which, (0, 0))
+        looks = looks + 1 if classes == before else 0
+        self._looks[which] = classes, looks
+        return replace(said, refresh=min(_SOON * 2 ** max(looks - _OFTEN, 0), _SOMETIMES))
 
     def _fields_of(self, memory: Memory, library: Mapped) -> Fields | None:
         """None: the library exports no table; empty: it could not be read (yet)."""
@@ -155,7 +170,11 @@ def _layout(memory: Memory, base: int, fields: Fields) -> Layout | Refusal:
     if "eetop" not in numbers:
         return Layout(Kind.JVM, version, {**numbers, **heap})
     waits = jvm_waits.waits_of(memory, base, fields, eetop, [thread.self for thread in threads])
-    return Layout(Kind.JVM, version, {**numbers, **heap, **waits}, refresh=_CLASSES_COME)
+    if isinstance(waits, str):
+        without = (Refusal(f"{what}: virtual threads made for calls", waits),)
+        return Layout(Kind.JVM, version, {**numbers, **heap}, without=without)
+    refresh = 0.0 if jvm_waits.complete(waits) else _SOON
+    return Layout(Kind.JVM, version, {**numbers, **heap, **waits}, refresh=refresh)
 
 
 def threads_of(memory: Memory, base: int, fields: Fields) -> list[_Thread] | None:

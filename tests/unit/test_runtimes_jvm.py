@@ -6,12 +6,15 @@ import ctypes
 import os
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_ebpf.runtimes import jvm
+from otel_ebpf.runtimes.base import Kind, Layout
 from otel_ebpf.runtimes.jvm import Jvm, eetop_of, read_table, slot_of, threads_of, uncoloured
 from otel_ebpf.runtimes.jvm_heap import Fields
 from otel_ebpf.runtimes.memory import Memory
@@ -143,3 +146,17 @@ def test_colours_of_zgc_are_taken_off() -> None:
 def test_other_programs_are_no_jvm() -> None:
     assert Jvm().recognise(os.getpid()) is None
     assert Jvm().recognise(1 << 21) is None
+
+
+def test_classes_that_come_later_are_looked_for_less_and_less_often_until_there_are_more() -> None:
+    jvm_, layout = Jvm(), Layout(Kind.JVM, "21", {"classes": np.zeros(2, np.uint32)}, refresh=1.0)
+    more = replace(layout, numbers={"classes": np.zeros(3, np.uint32)})
+
+    def refreshed(said: Layout) -> float:
+        looked = jvm_._looked((17, 4096), said)
+        assert isinstance(looked, Layout)
+        return looked.refresh
+
+    assert [refreshed(layout) for _ in range(16)] == [*[1.0] * 9, 2, 4, 8, 16, 32, 60, 60]
+    assert refreshed(more) == 1.0
+    assert refreshed(replace(more, refresh=0.0)) == 0
