@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.tracing.ids import splitmix64
-from otel_ebpf.tracing.keys import groups, unit_keys
+from otel_ebpf.tracing.keys import among, groups, unit_keys
 from otel_ebpf.tracing.marks import CLIENT, NOWHERE, SENDS, TORN
 
 LIMIT = 1 << 14
@@ -63,6 +63,10 @@ class Carriers:
         left, self._told = self._told[~np.isin(self._told["tgid"], tgid)], None
         self._clear()
         self.tell(left)
+
+    def seen(self, unit: Keys) -> NDArray[np.bool_]:
+        """(n,) which units are virtual threads that are marked."""
+        return among(self._units, unit)
 
     def call_of(self, unit: Keys, moment: Keys, conn: Keys) -> Places:
         """(n,) place of the mark of the call that a unit began then on a connection, or NOWHERE."""

@@ -160,5 +160,6 @@ ROWS = (
     _virtual(25, "join", "a new thread each, which is joined"),
     _virtual(25, "phases", "the second half of them after the first", CERTAIN),
     _virtual(25, "guarded", "a semaphore for which requests wait in between", CERTAIN),
+    _virtual(25, "shared", "requests wait for each other's calls as well", CERTAIN),
     _virtual(21, "latch", "jobs without a result", CERTAIN),
 )

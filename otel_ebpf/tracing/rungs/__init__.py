@@ -47,7 +47,7 @@ def ladder(
     statistics: bool = False,
 ) -> list[Rung]:
     """The rungs in the order in which they are believed; each assembler has its own. statistics: the last one, too."""
-    unit = Unit(lineage)
+    unit = Unit(lineage, carriers)
     certain: list[Rung] = [
         Forwarded(),
         RequestId(places),

@@ -12,6 +12,9 @@ turn it was, as they were made one after the other (`carriers`). So a call is fo
 - the request waited for the call: it was over before the response was;
 - all requests that came before the call have ended: whoever else may have made it is known by then.
 
+Who waits for a thread need not have made it: requests may wait for what another one has begun. If those beside it were
+made by somebody else, both conclusions cancel each other.
+
 Somebody who was not seen (it had waited for a lock) may have run in the stretch and have made threads. So the process
 has to show that this does not happen: of threads of which it is known who waits for them, the same is concluded from
 the others, and compared (`habits`). Once it was wrong, a thousand times must have been right. It is wrong least where
@@ -63,6 +66,7 @@ class Siblings(Rung):
         """(n,) span id of the request of each call, 0: none is known. To be asked before `propose`, after units are."""
         self._found = np.zeros(len(calls), np.uint64)
         self._place = np.full(len(calls), NOWHERE, np.intp)
+        self._against = np.zeros(len(calls), np.bool_)
         self._distance = np.full(len(calls), len(_CLOSE), np.intp)
         rows = (calls.unit != 0).nonzero()[0]
         if not len(self._carriers) or not len(rows):
@@ -82,7 +86,8 @@ class Siblings(Rung):
             here = shown & (self._distance[rows] == i)
             habit.chance(calls.tgid[rows[here]])
             habit.taken(calls.tgid[rows[here & unlike]])
-        asked = (born == 0) & (maker != 0)
+        asked = ((born == 0) | unlike) & (maker != 0)
+        self._against[rows] = unlike
         self._found[rows[asked]] = self._unit.owner(maker[asked], moment[asked], calls.waiting[rows[asked]])
         self._place[rows] = place
         return self._found
@@ -107,6 +112,7 @@ class Siblings(Rung):
         found, request = found[fits], request[fits]
         of = self._distance[found], np.arange(len(found))
         sure = np.stack([habit.never(calls.tgid[found]) for habit in self._intrude])[of]
+        sure[self._against[found]] = 1  # both cancel each other
         rows = found[sure > 0]
         said.request[rows], said.confidence[rows] = request[sure > 0], sure[sure > 0]
         said.later = np.zeros(len(calls), np.bool_)

@@ -15,6 +15,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Executor;
 import java.util.concurrent.ExecutorService;
@@ -40,7 +41,7 @@ import java.util.concurrent.ThreadLocalRandom;
  *
  * <p>Also with virtual threads: all: CompletableFuture.allOf. join: a new virtual thread each, which is joined. scope: a
  * StructuredTaskScope (JDK 21). latch: jobs without a result, a latch that they count down. phases: a job for each of the first half of the calls, and then for the
- * others. guarded: as many jobs at a time as a semaphore of the service allows, for which a request waits in between.
+ * others. shared: a request waits for the job of another one that makes the same call already. guarded: as many jobs at a time as a semaphore of the service allows, for which a request waits in between.
  */
 public final class Service {
     private final String backend;
@@ -51,6 +52,7 @@ public final class Service {
     private final ForkJoinPool forked;
     private final HttpClient client;
     private final Semaphore guard = new Semaphore(6);
+    private final Map<Integer, Future<?>> flights = new ConcurrentHashMap<>();
 
     private Service(Map<String, String> options) {
         backend = options.get("backend");
@@ -154,6 +156,19 @@ public final class Service {
                     });
                 }
                 left.await();
+                break;
+            case "shared":
+                for (int i = 0; i < paths.size(); i++) {
+                    String path = paths.get(i);
+                    pending.add(flights.computeIfAbsent(i, key -> callers.submit(() -> {
+                        try {
+                            call(path);
+                        } finally {
+                            flights.remove(key);
+                        }
+                        return null;
+                    })));
+                }
                 break;
             case "scope":
                 Class<?> kind = Class.forName("java.util.concurrent.StructuredTaskScope");
