@@ -80,6 +80,11 @@ class Carriers:
         known &= (self._told["conn"][place] == conn) & (self._told["bits"][place] == SENDS | CLIENT)
         return np.where(known, place, NOWHERE)
 
+    def maker(self, places: Places) -> Keys:
+        """(n,) key of the unit that was seen last before the one of each mark was made, 0: it is not known."""
+        after = self.made_after[places]
+        return np.where(after != NOWHERE, self.unit[after], np.uint64(0))
+
     def _clear(self) -> None:
         self.unit = self.t = self.object = self._units = self._keys = np.zeros(0, np.uint64)
         self.noted = np.zeros(0, np.uint8)

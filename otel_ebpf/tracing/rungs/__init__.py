@@ -17,6 +17,7 @@ from otel_ebpf.tracing.rungs.siblings import Siblings
 from otel_ebpf.tracing.rungs.thread_alone import ThreadAlone
 from otel_ebpf.tracing.rungs.thread_response import ThreadResponse
 from otel_ebpf.tracing.rungs.unit import Unit
+from otel_ebpf.tracing.rungs.waited_for import WaitedFor
 from otel_ebpf.tracing.segments import Segments
 
 __all__ = [
@@ -47,7 +48,7 @@ def ladder(
     statistics: bool = False,
 ) -> list[Rung]:
     """The rungs in the order in which they are believed; each assembler has its own. statistics: the last one, too."""
-    unit = Unit(lineage, carriers)
+    unit = Unit(lineage, WaitedFor(carriers, lineage, places))
     certain: list[Rung] = [
         Forwarded(),
         RequestId(places),

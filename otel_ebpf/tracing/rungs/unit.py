@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.model import Link
-from otel_ebpf.tracing.carriers import Carriers
 from otel_ebpf.tracing.keys import among
 from otel_ebpf.tracing.lineage import GENERATIONS, Lineage
 from otel_ebpf.tracing.rungs.base import NONE, Calls, Proposal, Requests, Rung, find
+from otel_ebpf.tracing.rungs.waited_for import WaitedFor
 
 _OWNERS = 1 << 15
 _SHARED = 1 << 12
@@ -60,9 +60,9 @@ class Unit(Rung):
 
     link = Link.UNIT
 
-    def __init__(self, lineage: Lineage, carriers: Carriers | None = None) -> None:
+    def __init__(self, lineage: Lineage, waited_for: WaitedFor | None = None) -> None:
         self._lineage = lineage
-        self._carriers = carriers
+        self._waited_for = waited_for
         self._owners = _none()
         self._index = _indexed(self._owners)
         self._shared = np.zeros(0, np.uint64)
@@ -73,8 +73,13 @@ class Unit(Rung):
         """(n,) span id of the request of each call, 0: none is known. To be asked before `propose`."""
         self._learn(requests)
         self.found = self._search(calls)
-        self.found[self._shared_perhaps(calls)] = 0
+        if self._waited_for is not None:
+            self.found[self._waited_for.doubtful(calls)] = 0
         return self.found
+
+    def forget(self, tgid: NDArray[np.uint32]) -> None:
+        if self._waited_for is not None:
+            self._waited_for.forget(tgid)
 
     def propose(self, calls: Calls, requests: Requests) -> Proposal:
         said = Proposal.silent(len(calls))
@@ -84,15 +89,6 @@ class Unit(Rung):
         said.request[found] = find(requests.span_id, self.found[found])
         said.open[said.request != NONE] = False
         return said
-
-    def _shared_perhaps(self, calls: Calls) -> NDArray[np.bool_]:
-        """(n,) calls of virtual threads of which it is known that one waits for it, and not yet whether it is the only
-        one: requests may wait for what an earlier one has begun."""
-        perhaps = np.zeros(len(calls), np.bool_)
-        if self._carriers is not None and len(self._carriers):
-            perhaps = calls.waiting & self._carriers.seen(calls.unit)
-            perhaps[perhaps] = self._lineage.origin(calls.unit[perhaps])[0] != 0
-        return perhaps
 
     def owner(self, unit: Times, moment: Times, waiting: NDArray[np.bool_]) -> NDArray[np.uint64]:
         """(n,) span id of the request that a unit owned at that moment, 0: none is known. To be asked after `wants`.
