@@ -171,7 +171,7 @@ class Link(IntEnum):
     REQUEST_ID = 13
     """The call bears the X-Request-Id of the parent."""
     ALLOCATION = 14
-    """JVM: the job that the thread worked on was made by the thread that handled the parent."""
+    """JVM: the job that the thread worked on, or the virtual thread, was made by the thread that handled the parent."""
     SKYWALKING = 32
     DATADOG = 33
     XRAY = 34

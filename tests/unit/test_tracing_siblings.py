@@ -154,13 +154,15 @@ class Vm:
 
     def parents(self) -> dict[int, int]:
         """Call → the span id of its parent, 0: undecided."""
-        assembler = Assembler()
-        assembler.hear(self.lineages(), OPEN, 0, heap_marks=self.records())
-        given = [assembler.feed(spans(self.rows), 1)]
-        for late in range(500, 20_000, 500):
+        assembler, given, since = Assembler(), [], -1
+        marks, births = self.records(), self.lineages()
+        for late in range(0, 20_000, 250):
             now = round(SHIFT + late) * MS
-            assembler.hear(None, OPEN, now)
-            given.append(assembler.feed(spans([]), now))
+            marked = marks[(since < marks["t"]) & (marks["t"] <= now)]
+            told = births[(since < births["t"]) & (births["t"] <= now)]
+            assembler.hear(told, OPEN, now, heap_marks=marked)
+            given.append(assembler.feed(spans([row for row in self.rows if since < row["end"] <= now]), now))
+            since = now
         given.append(assembler.flush())
         return parents_by(given, Link.UNIT, Link.ALLOCATION)
 
@@ -274,6 +276,61 @@ def test_an_address_says_nothing_once_objects_have_moved(vm: Vm) -> None:
     call = vm.call(second, 20, 30)
     vm.answer(vm.one, one, request)
     assert vm.parents()[call["span_id"]] == 0
+
+
+def share(vm: Vm, at: float, times: int = 1) -> None:
+    """Requests that wait for the same call, which is seen."""
+    for i in range(times):
+        one, request = vm.request(vm.one, at + i, at + i + 0.9)
+        vm.call(vm.make(vm.one), at + i + 0.1, at + i + 0.5, waits=0)
+        vm.answer(vm.one, one, request)
+
+
+def test_who_waits_alone_for_a_thread_that_another_one_made_is_not_taken_for_its_maker(vm: Vm) -> None:
+    """The request that began the call waits for something else meanwhile."""
+    share(vm, -500)
+    one, request = vm.request(vm.one, 10, 100)
+    two, other = vm.request(vm.two, 11, 100)
+    call = vm.call(vm.make(vm.one), 20, 30, waits=two)
+    own = vm.call(vm.make(vm.two), 20, 30, waits=two)
+    vm.answer(vm.one, one, request)
+    vm.answer(vm.two, two, other)
+    found = vm.parents()
+    assert (found[call["span_id"]], found[own["span_id"]]) == (0, other["span_id"])
+
+
+def test_where_threads_are_waited_for_by_one_only_it_need_not_have_been_seen_before(vm: Vm) -> None:
+    """It had stopped, and went on where another one was seen last."""
+    one, request = vm.request(vm.one, 10, 100)
+    two, other = vm.request(vm.two, 11, 100)
+    call = vm.call(vm.make(vm.one), 20, 30, waits=two)
+    vm.answer(vm.one, one, request)
+    vm.answer(vm.two, two, other)
+    assert vm.parents()[call["span_id"]] == other["span_id"]
+
+
+def test_who_waits_and_who_made_those_beside_it_must_not_contradict_each_other(vm: Vm) -> None:
+    one, request = vm.request(vm.one, 10, 100)
+    two, other = vm.request(vm.two, 11, 100)
+    first, second = vm.make(vm.one), vm.make(vm.one)
+    vm.call(first, 20, 60, waits=one)
+    call = vm.call(second, 20, 30, waits=two)
+    vm.answer(vm.one, one, request)
+    vm.answer(vm.two, two, other)
+    assert vm.parents()[call["span_id"]] == 0
+
+
+def test_a_process_that_is_young_is_waited_for() -> None:
+    """What it shows in the seconds after the call counts for that as well."""
+    vm = Vm(shown=40)
+    one, request = vm.request(vm.one, 10, 100)
+    first, second = vm.make(vm.one), vm.make(vm.one)
+    vm.call(first, 20, 60, waits=one)
+    call = vm.call(second, 20, 30)
+    vm.answer(vm.one, one, request)
+    for i in range(80):
+        vm.pair(2000 + 10 * i)
+    assert vm.parents()[call["span_id"]] == request["span_id"]
 
 
 def test_what_is_marked_while_objects_move_is_not_kept() -> None:

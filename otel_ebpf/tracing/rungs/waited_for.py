@@ -8,7 +8,8 @@ Then two are found sometimes, too, and the process shows that its requests do so
 - or if the process has shown about a hundred times that its threads are waited for by one (`habits`);
 - in both cases once all requests that came before the call have ended: who waits for it later is known then.
 
-Measured with requests that share nearly all of their calls (JDK 25, 1,200 requests): 1 wrong of 230 found without this, none with it.
+Measured with requests that share nearly all of their calls (JDK 25): without this 1 wrong of 220 that were found, with
+it none.
 """
 
 from __future__ import annotations
