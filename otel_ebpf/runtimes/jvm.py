@@ -10,7 +10,7 @@ the list of all JavaThreads is. By these threads two more offsets are found, and
   layout of headers and class pointers, as both are the class's only longs and declared in this order.
 
 Older VMs have no virtual threads: their threads are the units of execution. Of all of them `jvm_heap` finds what tells
-who gave a thread the job that it works on; of those with virtual threads `jvm_waits` finds what tells who waits for one.
+who gave a thread the job that it works on; of those with virtual threads `jvm_waits` what tells who waits for one.
 """
 
 from __future__ import annotations
