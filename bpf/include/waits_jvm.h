@@ -116,7 +116,7 @@ static __always_inline u64 who_waits(const struct jvm_runtime *r, u64 object, u6
 	return w->unclear ? ~0ull : w->waits;
 }
 
-/* The first word holds, unless another one is heard: then nothing does. */
+/* The first word holds, unless another one is heard: then nothing does, which is told as the origin 0. */
 static __always_inline void jvm_tell_waiter(struct jvm_runtime *r, const struct unit_at *at, u64 unit)
 {
 	u64 id = (u64)at->tgid << 32 | at->tid, object = 0, self = unit & ((1ull << 56) - 1);
@@ -131,11 +131,11 @@ static __always_inline void jvm_tell_waiter(struct jvm_runtime *r, const struct 
 	r->handed_over = bpf_ktime_get_ns();
 	u64 parent = waits == ~0ull ? 0 : UNIT(UNIT_VIRTUAL, waits);
 	struct ancestor *before = bpf_map_lookup_elem(&ancestry, &key);
-	if (before && before->parent != parent) {
+	if (!before) {
+		note_lineage(at->tgid, unit, parent);
+	} else if (before->parent != parent) {
 		before->parent = 0;
 		before->told = 0;
-	} else if (!before && parent) {
-		note_lineage(at->tgid, unit, parent);
 	}
 	tell_lineage(at->tgid, unit);
 }
