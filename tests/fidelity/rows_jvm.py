@@ -48,6 +48,7 @@ def _of(version: int) -> tuple[Row, ...]:
             modes=BOTH,
             needs=(JDK,),
             build=build,
+            quick=(PARALLEL,) if version == max(JRES) else (),
         ),
         Row(
             f"java{version}-virtual-zgc",
