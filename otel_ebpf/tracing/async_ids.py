@@ -118,15 +118,17 @@ class AsyncIds:
         named = calls.numbered[at] & (calls.owner[at] != NOBODY) & ~calls.refuted[at]
         sure = named & (~calls.doubtful[at] | calls.proved[at])
         sure &= (calls.rule[at] != _LINE) | calls.counted[at] | ~self._counting.speaks(calls.tgid[at])
-        unordered = (sure & calls.doubtful[at] & ~(self._in_order.share(calls.tgid[at]) >= AGREES)).nonzero()[0]
-        if len(unordered):
-            sure[unordered] = ~_by_place(loops, at[unordered])
+        placed = sure & calls.doubtful[at] & (self._in_order.share(calls.tgid[at]) < AGREES)
+        placed[placed] = _by_place(loops, at[placed])
+        sure &= ~placed
         said = np.where(sure, calls.owner[at], NOBODY)
         answered = loops.requests.first_byte[loops.find_requests(calls.owner[at])]
         pending = named & calls.doubtful[at] & ~calls.proved[at] & unknown(calls.tgid[at], answered)
-        young = named & calls.doubtful[at] & ~calls.shaky[at] & unknown(calls.tgid[at], calls.start[at] + _PATIENCE_NS)
+        young = named & calls.doubtful[at] & ~calls.shaky[at]
         young[young] = ~self._firm(calls, at[young])
-        pending |= young | (calls.numbered[at] & ~calls.asked_ids[at])
+        young |= placed & ~self._in_order.known(calls.tgid[at])
+        pending |= young & unknown(calls.tgid[at], calls.start[at] + _PATIENCE_NS)
+        pending |= calls.numbered[at] & ~calls.asked_ids[at]
         share = np.where(pending, _NOT_YET, (said != NOBODY).astype(np.float64))
         return said, share, _LINKS[calls.rule[at]]
 

@@ -56,6 +56,19 @@ def _of(version: int) -> tuple[Row, ...]:
     )
 
 
+def _line(which: str) -> Row:
+    return Row(
+        f"node-line-{which}",
+        runtime="Node",
+        what=f"http.Agent of 8 sockets; a line of the program's own, from which it takes the {which}",
+        start=program("node", SERVER, "--style", "agent", "--line", which),
+        modes=BOTH,
+        quick=(PARALLEL,) if which == "last" else (),
+        target=CERTAIN,
+        needs=(NODE,),
+    )
+
+
 ROWS = (
     Row(
         "node-fetch",
@@ -90,6 +103,7 @@ ROWS = (
         target=CERTAIN,
         needs=(NODE,),
     ),
+    *(_line(which) for which in ("first", "last")),
     Row(
         "node-worker-threads",
         runtime="Node",

@@ -15,7 +15,7 @@ const METHODS = new Map<string, Method>(Object.entries({
   connection: { short: "conn", means: "The parent is the client span at the other end of the same connection, on this host. Certain." },
   "thread-response": { short: "resp", means: "The blocking thread that sent this request also wrote the response of the parent." },
   unit: { short: "unit", means: "The goroutine, Python context, greenlet or virtual thread that sent this request, or the one it was made by, wrote the response of the parent. Certain." },
-  allocation: { short: "alloc", means: "The thread that handled the parent made the job that this request was sent for: its address in the heap of the JVM tells. Certain." },
+  allocation: { short: "alloc", means: "The thread that handled the parent made the job, or the virtual thread, that sent this request: where that lies in the heap of the JVM tells." },
   "async-id": { short: "async", means: "Node made the asynchronous resource that sent this request while it handled the parent. Certain." },
   "request-id": { short: "rid", means: "The request bears the X-Request-Id of the parent, and no other request of the process did. Certain." },
   turn: { short: "turn", means: "The event loop sent this request right after it had received the parent, or a response for it. Used where the process's own responses agree with this rule." },

@@ -1,8 +1,10 @@
 // A service that turns GET /r/TOKEN?k=K&par=0|1 into K calls GET http://BACKEND/b/TOKEN/I, in the ways that Node services do.
 // node server.cjs --port P --backend HOST:PORT [--style fetch|agent|fresh|workers] [--sockets 8] [--think MS]
+//   [--line first|last]
 //   fetch: the global fetch (undici). agent: http.get over an Agent that keeps SOCKETS connections alive and queues what
 //   is more. fresh: http.get without keep-alive. workers: the calls are made by fetch in worker threads.
 // think: each call waits for a timer of so many milliseconds first.
+// line: of calls beyond SOCKETS the program has a line of its own, from which it takes the first or the last.
 'use strict'
 const http = require('node:http')
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads')
@@ -35,10 +37,26 @@ async function call (path) {
   if (!response.ok) throw new Error(`backend: ${response.status}`)
 }
 
+const waiting = []
+let running = 0
+
+async function limited (path) {
+  if (running >= Number(options.sockets)) await new Promise((resolve) => waiting.push(resolve))
+  else running++
+  try {
+    await call(path)
+  } finally {
+    const next = options.line === 'last' ? waiting.pop() : waiting.shift()
+    if (next) next()
+    else running--
+  }
+}
+
 async function calls (token, k, parallel) {
   const paths = Array.from({ length: k }, (_, i) => `/b/${token}/${i}`)
-  if (parallel) await Promise.all(paths.map(call))
-  else for (const path of paths) await call(path)
+  const one = options.line ? limited : call
+  if (parallel) await Promise.all(paths.map(one))
+  else for (const path of paths) await one(path)
 }
 
 function main () {
