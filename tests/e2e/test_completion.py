@@ -115,6 +115,14 @@ def trees(spans: Sequence[SeenSpan], number: int) -> list[list[str]]:
     return sorted([line for line in lines if not _IS_SETTING_UP(line)] for lines in found)
 
 
+def only_tree(spans: Sequence[SeenSpan], number: int) -> list[str]:
+    """What is done for this checkout, without its caller: that is in the trace as well, if its connection was known in
+    time; above the SDK's root nothing can be."""
+    found = trees(spans, number)
+    assert len(found) == 1, f"checkout {number} is in {len(found)} traces: {found}"
+    return [line for line in found[0] if line != CALLER]
+
+
 # The first use of a connection introduces the client to Redis; what FastAPI's instrumentation adds within its span.
 _IS_SETTING_UP = re.compile(r"\S+ \w+ (CLIENT|HELLO)|.* internal ").match
 
@@ -148,9 +156,7 @@ def test_each_checkout_is_one_tree_without_doubles(stores: Stores, parts: tuple[
 
         spans = waited(to, complete)
     for number in range(REQUESTS):
-        (tree,) = trees(spans, number)
-        # Who called is in the trace as well, if its connection was known in time; above the SDK's root nothing can be.
-        assert [line for line in tree if line != CALLER] == whole(), number
+        assert only_tree(spans, number) == whole(), number
     of_sdk = {span.kind for span in spans if span.resource.get("telemetry.sdk.language") == "python"}
     assert "server" in of_sdk
     assert {span.resource.get("service.namespace") for span in spans if span.service == "checkout"} == {"shop"}
@@ -164,8 +170,7 @@ def test_traces_that_sampling_by_the_tail_keeps_are_as_whole(stores: Stores) -> 
             ask(shop.port, number)
         spans = waited(to, complete)
     for number in range(REQUESTS):
-        (tree,) = trees(spans, number)
-        assert [line for line in tree if line != CALLER] == whole(), number
+        assert only_tree(spans, number) == whole(), number
 
 
 def test_without_an_sdk_it_is_all_ours(stores: Stores) -> None:
