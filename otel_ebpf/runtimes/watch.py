@@ -195,9 +195,11 @@ class Runtimes:
         value = np.frombuffer(layout.packed(self._kernel.btf), np.uint8).copy()
         if layout.refresh and self._told.get(pid) == value.tobytes():
             return
+        self.probes.found(pid, layout)  # before the kernel side can ask for them
         try:
             self._kernel.maps["runtimes"].update(np.array(pid, np.uint32), value)
         except KernelError as failure:
+            self.probes.gone([pid])
             self.refusals[f"{layout.kind.name} {layout.version}"] = str(failure)
             return
         with self._wake:
@@ -206,7 +208,6 @@ class Runtimes:
             if layout.refresh:
                 self._told[pid] = value.tobytes()
             self.found[pid] = (layout.kind.name.lower(), layout.version)
-        self.probes.found(pid, layout)
 
     def _take_back(self, pid: int) -> None:
         """It ended, or became another program, while it was looked at: who told of that may have come before us."""
