@@ -36,6 +36,8 @@ HOPE = 3
 """So many times that time exports are waited for of a process that none was seen of."""
 LATER_NS = 500 * 10**6
 """Spans are exported in the order of their ends: one of so much later, and what is not there will not come."""
+LATE_NS = 10**9
+"""What is heard of a process so much later than that it has ended is of the next one with its number."""
 _NO_SPAN = np.uint64(0)
 _MOST_ENDED = 1 << 12
 
@@ -60,6 +62,8 @@ class Completion:
         self._protocols = protocols
         self._hoped = self._places.column(np.uint64)
         """by process: until when an export is hoped for though none was seen; 0: nothing hints at one"""
+        self._hinted = self._places.column(np.uint64)
+        """by process: when something hinted at it last"""
         self.met: Callable[[NDArray[np.uint64], NDArray[np.uint64]], object] = lambda _roots, _calls: None
         """Told of roots of foreign traces, and of the calls of ours that they answer."""
         self._ended: deque[tuple[int, NDArray[np.uint32]]] = deque(maxlen=_MOST_ENDED)
@@ -83,6 +87,7 @@ class Completion:
         pids = self._places.take(tgid)
         new = pids[self._hoped[pids] == 0]
         self._hoped[new] = np.uint64(now) + np.uint64(HOPE) * self._wait
+        self._hinted[pids] = np.uint64(now)
         self.active = True
 
     def forget(self, tgid: NDArray[np.uint32], now: int) -> None:
@@ -90,7 +95,9 @@ class Completion:
         if self.active and len(tgid):
             self._ended.append((now + 2 * int(self._wait), tgid.copy()))
         while self._ended and self._ended[0][0] <= now:
-            self._places.forget(self._ended.popleft()[1])
+            due, ended = self._ended.popleft()
+            last = np.uint64(due - 2 * int(self._wait) + LATE_NS)
+            self._places.forget(ended[self._hinted[self._places.of(ended)] <= last])
 
     def waiting(self, pool: Pool, rows: Rows, time: np.uint64) -> NDArray[np.bool_]:
         """(n,) whether an export may still tell of the row."""

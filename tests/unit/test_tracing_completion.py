@@ -265,3 +265,21 @@ def test_without_an_export_all_of_it_goes_in_time() -> None:
     world.completion.hint(np.array([app.pid], np.uint32), 0)
     world.run(rows, until=SECOND, flush=True)
     assert served["span_id"] in world.parent
+
+
+@pytest.mark.parametrize(("heard_s", "remembered"), [(-5.0, False), (0.5, False), (5.0, True)])
+def test_what_is_heard_of_a_process_after_its_exec_is_not_forgotten_with_what_was_before(
+    heard_s: float, remembered: bool
+) -> None:
+    """The program before may still be told of for a while; that must not cost the next one what is known of it."""
+    completion, pid, second = Completion("fill-gaps"), np.array([77], np.uint32), 10**9
+    begun = 100 * second
+    completion.hint(np.array([5], np.uint32), second)
+    events = sorted([(begun, True), (begun + round(heard_s * second), False)])
+    for now, is_exec in events:
+        if is_exec:
+            completion.forget(pid, now)
+        else:
+            completion.hint(pid, now)
+    completion.forget(pid[:0], begun + 17 * second)
+    assert bool(completion._hoped[completion._places.of(pid)][0]) == remembered
