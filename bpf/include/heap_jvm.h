@@ -147,6 +147,38 @@ __noinline int see_givers(u32 tgid)
 	return 0;
 }
 
+/* A thread's mark without objects. Its buffer could not be read: torn. */
+static __always_inline struct heap_mark *begin_mark(const struct jvm_runtime *r, const struct unit_at *at, u64 thread,
+						    u64 now, u32 bits, u64 unit)
+{
+	struct heap_mark *m = bpf_ringbuf_reserve(&heap_marks, sizeof(*m), 0);
+
+	if (!m) {
+		lose(LOSS_RING_FULL_HEAP);
+		return NULL;
+	}
+	m->t = now;
+	m->conn = at->conn;
+	m->unit = unit;
+	m->start = m->top = m->end = 0;
+	m->tgid = at->tgid;
+	m->tid = at->tid;
+	m->bits = bits;
+	m->count = 0;
+	m->collections = u32_at(r->collections);
+	if (!read_buffer(r, thread, m))
+		m->bits |= MARK_TORN;
+	return m;
+}
+
+/* Threads in a system call are not stopped for a collection: what was read during one is torn. */
+static __always_inline void end_mark(const struct jvm_runtime *r, struct heap_mark *m)
+{
+	if (u32_at(r->collecting) & 0xff || u32_at(r->collections) != m->collections)
+		m->bits |= MARK_TORN;
+	bpf_ringbuf_submit(m, wakeup(&heap_marks, m->t >> 10));
+}
+
 /* For as long after such a call the process is one in which there are jobs. */
 #define HANDING_OVER_NS 60000000000ull
 
@@ -162,30 +194,14 @@ static __always_inline void jvm_mark(struct jvm_runtime *r, const struct unit_at
 	if (now - r->handed_over > HANDING_OVER_NS ||
 	    bpf_probe_read_user(&thread, sizeof(thread), (void *)(at->fsbase + r->slot)) || !thread)
 		return;
-	struct heap_mark *m = bpf_ringbuf_reserve(&heap_marks, sizeof(*m), 0);
-	if (!m) {
-		lose(LOSS_RING_FULL_HEAP);
+	struct heap_mark *m = begin_mark(r, at, thread, now, bits, 0);
+	if (!m)
 		return;
-	}
-	m->t = now;
-	m->conn = at->conn;
-	m->unit = 0;
-	m->start = m->top = m->end = 0;
-	m->tgid = at->tgid;
-	m->tid = at->tid;
-	m->bits = bits;
-	m->count = 0;
-	m->collections = u32_at(r->collections);
-	if (!read_buffer(r, thread, m))
-		m->bits |= MARK_TORN;
 	if (bits & MARK_JOB)
 		find_objects(r, thread, m);
-	/* Threads in a system call are not stopped for a collection. */
-	if (u32_at(r->collecting) & 0xff || u32_at(r->collections) != m->collections)
-		m->bits |= MARK_TORN;
 	if (!(bits & MARK_CLIENT))
 		note_giver(at->tgid, at->tid, thread, m->start, bits & MARK_SENDS);
-	bpf_ringbuf_submit(m, wakeup(&heap_marks, m->t >> 10));
+	end_mark(r, m);
 }
 
 /* A virtual thread moves bytes: where its carrier allocates, and, if it calls, where the thread's own object lies. */
@@ -200,23 +216,10 @@ static __always_inline void jvm_mark_carrier(const struct jvm_runtime *r, const 
 	if (now - r->handed_over > HANDING_OVER_NS ||
 	    bpf_probe_read_user(&object, sizeof(object), (void *)known->handle) || !object)
 		return;
-	struct heap_mark *m = bpf_ringbuf_reserve(&heap_marks, sizeof(*m), 0);
-	if (!m) {
-		lose(LOSS_RING_FULL_HEAP);
+	struct heap_mark *m = begin_mark(r, at, known->thread, now, bits, unit);
+	if (!m)
 		return;
-	}
-	m->t = now;
-	m->conn = at->conn;
-	m->unit = unit;
-	m->start = m->top = m->end = 0;
-	m->tgid = at->tgid;
-	m->tid = at->tid;
-	m->bits = bits;
-	m->collections = u32_at(r->collections);
 	m->objects[0] = object;
 	m->count = (bits & MARK_SENDS) && (bits & MARK_CLIENT);
-	if (!read_buffer(r, known->thread, m) || u32_at(r->collecting) & 0xff ||
-	    u32_at(r->collections) != m->collections)
-		m->bits |= MARK_TORN;
-	bpf_ringbuf_submit(m, wakeup(&heap_marks, m->t >> 10));
+	end_mark(r, m);
 }
