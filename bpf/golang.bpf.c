@@ -112,15 +112,23 @@ static __always_inline void is_handed(const struct go_process *p, u64 unit, u64 
 		o->by = place;
 		o->times = 1;
 	} else if (o->by == place) {
+		if (o->handed != unit)
+			o->flags |= GOROUTINE_CHANGED;
 		o->handed = unit;
 		if (o->times < ENOUGH)
 			o->times++;
 	} else if (o->handed != unit) {
 		if (unit && (o->times < ESTABLISHED || o->flags & GOROUTINE_DISTURBED))
 			o->flags |= GOROUTINE_MIXED;
-		if (unit)
-			o->flags |= GOROUTINE_DISTURBED;
+		if (unit) {
+			o->flags |= GOROUTINE_DISTURBED | GOROUTINE_ELSEWHERE;
+			o->agreed = 0;
+		}
 		o->handed = 0; /* until it is handed work again in the usual way */
+	} else if (unit) {
+		if (o->flags & GOROUTINE_CHANGED && o->agreed < LEADS)
+			o->agreed++;
+		o->flags = (o->flags & ~GOROUTINE_CHANGED) | GOROUTINE_ELSEWHERE;
 	}
 }
 

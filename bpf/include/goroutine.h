@@ -112,6 +112,8 @@ enum goroutine_flags {
 	GOROUTINE_DISTURBED = 1 << 4, /* it was handed something in an unusual way once */
 	GOROUTINE_OUTLIVED = 1 << 5,  /* of the process: some goroutines outlive the request that they were born for */
 	GOROUTINE_TRAILERS = 1 << 6,  /* root: its answers end with trailers, of which there are some always */
+	GOROUTINE_ELSEWHERE = 1 << 7, /* it was handed values at other places, too, */
+	GOROUTINE_CHANGED = 1 << 8,   /* but not yet since it was handed another unit's at the usual one */
 };
 
 /* One goroutine that has to do with requests. */
@@ -119,7 +121,8 @@ struct origin {
 	u64 born; /* unit that it was born for, or seems to have been; of a root: its own; of the process: the last with a child seen */
 	u64 handed; /* unit that it was last handed a value by, 0: nobody's; of the process: when a root last received */
 	u64 by;     /* where it was; of the process: calls of which nobody knows for whom they are */
-	u32 flags;  /* enum goroutine_flags */
+	u16 flags;  /* enum goroutine_flags */
+	u16 agreed; /* how often it was handed another unit's value at the usual place first, and then one elsewhere */
 	u32 times;  /* how often it was there; of the process: requests whose children were seen */
 };
 /* What was used longest ago makes room: whose origin is forgotten is undecided. */
@@ -191,6 +194,14 @@ static __always_inline bool still_open(const struct go_process *p, u64 unit)
 	return root && root->born == unit && !(root->flags & GOROUTINE_ANSWERED);
 }
 
+enum { LEADS = 3 };
+/* Is it known at which place work comes in? If there are others, a value that comes there may be the work, and what comes at
+ * the usual one something that workers borrow from each other. */
+static __always_inline bool has_usual_place(const struct origin *o)
+{
+	return o->times > 1 && (!(o->flags & GOROUTINE_ELSEWHERE) || o->agreed >= LEADS);
+}
+
 /* For whom the goroutine works, by what was told of it: 0, nobody knows. */
 static __always_inline u64 works_for(const struct go_process *p, const struct origin *o)
 {
@@ -205,7 +216,7 @@ static __always_inline u64 works_for(const struct go_process *p, const struct or
 	/* Born for one, handed work by another: a pool that was made by a request, once that is over. */
 	if (born && still_open(p, born))
 		return 0;
-	return o->times > 1 && o->handed && still_open(p, o->handed) ? o->handed : 0;
+	return has_usual_place(o) && o->handed && still_open(p, o->handed) ? o->handed : 0;
 }
 
 enum { FRESH = 4 }; /* requests that had children of their own, before parentGoid is believed */
