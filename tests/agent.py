@@ -62,9 +62,8 @@ class Agent:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
         except urllib.error.URLError as error:
-            raise AssertionError(
-                f"{self.admin}{path}: {error.reason}; the agent said:\n{self.said()[-3000:]}"
-            ) from error
+            state = f"the agent (exit code {self.process.poll()})"
+            raise AssertionError(f"{self.admin}{path}: {error.reason}; {state} said:\n{self.said()[-3000:]}") from error
 
     def metrics(self) -> list[Sample]:
         """What it says of itself at this moment."""

@@ -20,6 +20,27 @@ settings.register_profile("fuzz", max_examples=1000, deadline=None)
 settings.load_profile("repeatable")
 
 
+class Failures:
+    """Tells of each failure when it happens, so that a run which is cut off has told of it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """After the letter in the line of progress."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            terminal.line("")
+            terminal.section(report.nodeid, red=True)
+            terminal.write_line(report.longreprtext)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Add it."""
+    config.pluginmanager.register(Failures(config))
+
+
 @pytest.fixture
 def sink() -> Iterator[Sink]:
     """An OTLP/HTTP receiver."""
