@@ -86,6 +86,7 @@ class Agent:
             self._submit,
             self.sinks,
             self.source.follow_exports,
+            self.source.leave_exports,
             self._proven,
             self.source.object.btf.dtype("exchange"),
         )

@@ -94,9 +94,9 @@ class Pipeline:
     """All stages between capture and export.
 
     submit: takes (signal, message), must not block. connection: dtype of `struct connection`. follow: told of ports
-    at which there are receivers of telemetry. proven: told of processes whose calls the kernel side may tell to other
-    hosts (True), or may no more. exchange: dtype of `struct exchange`, which streams of HTTP/2 become; None: there will
-    be none.
+    at which there are receivers of telemetry. leave: told of ports at which there are none, and of connections. proven:
+    told of processes whose calls the kernel side may tell to other hosts (True), or may no more. exchange: dtype of
+    `struct exchange`, which streams of HTTP/2 become; None: there will be none.
     """
 
     def __init__(
@@ -105,7 +105,8 @@ class Pipeline:
         connection: np.dtype[np.void],
         submit: Callable[[str, Message], object],
         sinks: Sequence[Sink] = (),
-        follow: Callable[[Iterable[int]], object] | None = None,
+        follow: Callable[[Iterable[int]], object] = lambda _: None,
+        leave: Callable[[Iterable[int], Iterable[int]], object] = lambda _ports, _connections: None,
         proven: Callable[[Iterable[int], bool], object] | None = None,
         exchange: np.dtype[np.void] | None = None,
     ) -> None:
@@ -147,7 +148,7 @@ class Pipeline:
         self.foreign = ForeignCompletion(
             config.completion, int(config.traces.completion_wait * 1e9), protocol_codes(self._protocol_of)
         )
-        self.listening = Listening(self.foreign, self.clock.offset, follow or (lambda _: None))
+        self.listening = Listening(self.foreign, self.clock.offset, follow, leave)
         callers = Callers()
         self.foreign.met = callers.note
         self.completing = Completing(self.listening, self._encode_again, self.resources.called, callers)
@@ -226,7 +227,7 @@ class Pipeline:
             unseen = drain.connections[(drain.connections["flags"] & np.uint32(CONNECTION_UNSEEN)) != 0]
             self.assembler.processes.answered_unseen(unseen["tgid"], unseen["t_open"])
         self.stages.end("connections")
-        for pid, names in self.listening.take(drain.exports, now).items():
+        for pid, names in self.listening.take(drain.exports, self.connections, now).items():
             if self.resources.say(pid, names):
                 self._renamed = now
         self.completing.turn(now)

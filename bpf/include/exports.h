@@ -6,17 +6,21 @@
 #include "emit.h"
 
 TABLE(export_ports, u32, u32, 1024);
+/* Connections to such ports that carry something else (connection.id): user space has looked at their beginning. */
+RECENT(other_exports, u64, u8, 1024);
 RING(exports, 2 << 20);
 
 enum { NOT_EXPORTING = 1, EXPORTING = 2 };
-/* Looked up at the first request, and now and then again: that a port is one may be learned late. */
+/* Looked up while it is one; else at the first request, and now and then again: that a port is one may be learned late. */
 static __always_inline bool exporting(struct conn *c)
 {
 	if (!c->client || c->k.protocol != IPPROTO_TCP)
 		return false;
-	if (c->exports != EXPORTING && c->phase != REQUEST && !(c->n & (c->n - 1))) {
+	if (c->exports == EXPORTING || (c->phase != REQUEST && !(c->n & (c->n - 1)))) {
 		u32 port = c->k.remote_port;
-		c->exports = bpf_map_lookup_elem(&export_ports, &port) ? EXPORTING : NOT_EXPORTING;
+		u64 id = c->k.id;
+		bool is = bpf_map_lookup_elem(&export_ports, &port) && !bpf_map_lookup_elem(&other_exports, &id);
+		c->exports = is ? EXPORTING : NOT_EXPORTING;
 	}
 	return c->exports == EXPORTING;
 }

@@ -318,6 +318,13 @@ class LiveSource:
             key = np.array(port, np.uint32)
             self.object.maps["export_ports"].update(key, key)
 
+    def leave_exports(self, ports: Iterable[int], connections: Iterable[int]) -> None:
+        """At these ports there are no receivers of telemetry, or these connections carry something else."""
+        for port in ports:
+            self.object.maps["export_ports"].delete(np.array(port, np.uint32))
+        for connection in connections:
+            self.object.maps["other_exports"].update(np.array(connection, np.uint64), np.array(1, np.uint8))
+
     def _follow_processes(
         self, announced: NDArray[np.void], processes: NDArray[np.void], listens: NDArray[np.uint32]
     ) -> None:

@@ -157,6 +157,7 @@ def _add_pipeline(found: Statistics, pipeline: Pipeline) -> None:
         ("bytes_missing", listening.streams.lost),
         ("not_understood", listening.streams.refused + listening.reader.refused),
         ("span_left_out", listening.reader.left_out),
+        ("port_left_out", listening.ports_left_out),
         ("span_forgotten", pipeline.foreign.known.forgotten),
     ):
         found.add("otel_ebpf.losses", count, "foreign", reason)

@@ -1,8 +1,9 @@
 """From what processes write to receivers of OTLP to what is known of their spans, and where such receivers are.
 
 A receiver's port is one of the two that are OTLP's own, one that an observed process names in its environment, the one
-that this agent exports to, or one at which a request to a trace receiver was seen. Programs
-that name an exporter in their environment, or are started by OpenTelemetry's launchers, are likely to have an SDK.
+that this agent exports to, or one at which a request to a trace receiver was seen. Anybody may name any port, so one
+that is only named is on trial, and so is each connection: what carries no export is soon copied no more. Programs that
+name an exporter in their environment, or are started by OpenTelemetry's launchers, are likely to have an SDK.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from otel_ebpf.capture.connections import CONNECTION_SERVER, Connections
 from otel_ebpf.foreign.spans import PROTOCOLS, ForeignSpans, Reader
-from otel_ebpf.foreign.streams import Streams
+from otel_ebpf.foreign.streams import MOST, Streams
 from otel_ebpf.model import Attributes, Exchanges
 from otel_ebpf.resource.procfs import Process
 from otel_ebpf.tracing.completion import Completion
@@ -23,6 +24,8 @@ from otel_ebpf.tracing.completion import Completion
 PORTS = (4317, 4318)
 """Of OTLP/gRPC and OTLP/HTTP (opentelemetry-proto, docs/specification.md)."""
 MOST_PORTS = 1000
+TRIAL = 2 * MOST
+"""Bytes to a port that is only named, of which some are an export if there is a receiver."""
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _FIRST = np.frombuffer(b"POST /v1/traces ", np.uint64)
 """A request to a trace receiver, 16 bytes."""
@@ -31,30 +34,50 @@ _FIRST = np.frombuffer(b"POST /v1/traces ", np.uint64)
 class Listening:
     """Feeds `completion.known`. streams, reader: what they could not read is counted there.
 
-    follow: called with ports that are new. offset: Unix ns minus monotonic ns, now.
+    follow: called with ports that are new. leave: with ports, and connections, that are not to be followed any more.
+    offset: Unix ns minus monotonic ns, now.
     """
 
     def __init__(
-        self, completion: Completion, offset: Callable[[], int], follow: Callable[[Iterable[int]], object]
+        self,
+        completion: Completion,
+        offset: Callable[[], int],
+        follow: Callable[[Iterable[int]], object],
+        leave: Callable[[Iterable[int], Iterable[int]], object],
     ) -> None:
         self.streams = Streams()
         self.reader = Reader(offset)
         self.ports: set[int] = set()
         self.heard = 0
         """spans"""
+        self.ports_left_out = 0
+        """times that there were too many"""
         self._completion = completion
         self._follow = follow
+        self._leave = leave
+        self._proven: set[int] = set()
+        self._copied = np.zeros(1 << 16, np.uint64)
+        """by port: bytes"""
 
     def begin(self, more: Iterable[int] = ()) -> None:
         """Listen at the ports that are known from the start."""
-        self.add((*PORTS, *more))
+        self._prove((*PORTS, *more))
 
-    def add(self, ports: Iterable[int]) -> None:
+    def _prove(self, ports: Iterable[int]) -> None:
         """Receivers are at these ports."""
+        self._proven.update(ports := list(ports))
+        self._add(ports)
+
+    def _add(self, ports: Iterable[int]) -> None:
+        """Receivers may be at these ports."""
         new = {port for port in ports if 0 < port < 1 << 16} - self.ports
-        if new and len(self.ports) + len(new) <= MOST_PORTS and self._completion.mode != "off":
-            self.ports |= new
-            self._follow(sorted(new))
+        if self._completion.mode == "off" or not new:
+            return
+        if len(self.ports) + len(new) > MOST_PORTS:
+            self.ports_left_out += len(new)
+            return
+        self.ports |= new
+        self._follow(sorted(new))
 
     def announced(self, connections: NDArray[np.void]) -> None:
         """Who receives telemetry (`struct connection`) passes on what others tell."""
@@ -63,18 +86,32 @@ class Listening:
         for tgid in at["tgid"][np.isin(at["local_port"], np.fromiter(self.ports, np.uint16))].tolist():
             self.reader.forward(tgid)
 
-    def take(self, chunks: NDArray[np.void] | None, now: int) -> dict[int, Attributes]:
+    def take(self, chunks: NDArray[np.void] | None, connections: Connections, now: int) -> dict[int, Attributes]:
         """Chunks of exports (`struct export_chunk`); returns what their resources call the processes."""
         if chunks is None or not len(chunks):
             return {}
-        if self.reader.forwarders:
-            chunks = chunks[~np.isin(chunks["tgid"], np.fromiter(self.reader.forwarders, np.uint32))]
+        passed_on = np.isin(chunks["tgid"], np.fromiter(self.reader.forwarders, np.uint32))
+        others = set(chunks["conn"][passed_on].tolist())
+        chunks = chunks[~passed_on]
         exports = self.streams.take(chunks)
-        if not exports:
-            return {}
         spans, names = self.reader.read(exports)
-        self.hear(spans, now)
+        self.streams.prove(self.reader.proven)
+        others.update(self.streams.others())
+        self._judge(chunks, others, connections, now)
+        if exports:
+            self.hear(spans, now)
         return names
+
+    def _judge(self, chunks: NDArray[np.void], others: set[int], connections: Connections, now: int) -> None:
+        """Leave what has shown that it carries no exports. others: connections."""
+        row = connections.rows(np.ascontiguousarray(chunks["conn"]), now)
+        chunks, port = chunks[row >= 0], connections.table["remote_port"][row[row >= 0]]
+        self._proven.update(port[np.isin(chunks["conn"], np.fromiter(self.reader.proven, np.uint64))].tolist())
+        np.add.at(self._copied, port, chunks["len"])
+        useless = self.ports.intersection(np.unique(port[self._copied[port] > TRIAL]).tolist()) - self._proven
+        if useless or others:
+            self.ports -= useless
+            self._leave(sorted(useless), sorted(others))
 
     def hear(self, spans: ForeignSpans, now: int) -> None:
         """Spans that were exported, or handed in."""
@@ -95,12 +132,12 @@ class Listening:
             ends = connections.table[row[row >= 0]]
             serves = (ends["flags"] & CONNECTION_SERVER) != 0
             ports = np.where(serves, ends["local_port"], ends["remote_port"])
-            self.add(ports.tolist())
+            self._prove(ports.tolist())
 
     def expect(self, process: Process) -> None:
         """A process was looked at, before it exports anything: where it will is to be listened to by then."""
         if _exports(process):
-            self.add(port for port in map(port_of, _endpoints(process)) if port)
+            self._add(port for port in map(port_of, _endpoints(process)) if port and self._copied[port] <= TRIAL)
 
     def meet(self, process: Process, now: int) -> None:
         """A process receives or makes its first request: does its environment say that it has an SDK?"""

@@ -100,6 +100,8 @@ class Reader:
     def __init__(self, offset: Callable[[], int]) -> None:
         self.forwarders: set[int] = set()
         """processes that pass on what others tell: Collectors, agents"""
+        self.proven: set[int] = set()
+        """connections of the exports that were read last, and say whom they are of"""
         self.refused = 0
         self.left_out = 0
         self._offset = offset
@@ -109,6 +111,7 @@ class Reader:
         names: dict[int, Attributes] = {}
         rows: list[_Row] = []
         offset = self._offset()
+        self.proven = set()
         for export in exports:
             if export.tgid in self.forwarders:
                 continue
@@ -155,6 +158,8 @@ class Reader:
             {pair.key: pair.value.string_value for pair in resource.resource.attributes if pair.key in _SAID}
             for resource in request.resource_spans
         ]
+        if any(told):  # other messages may have the same form, but no such resource
+            self.proven.add(export.conn)
         who = {tuple(said.get(name) for name in _NAMES) for said in told}
         if len(who) > 1 or any(said.get("telemetry.sdk.name") == _OURS for said in told):
             self.forward(export.tgid)

@@ -9,6 +9,7 @@ anew with the next message that is recognised; what was lost is counted. Nothing
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +20,8 @@ CONNECTIONS = 256
 MOST = 4 << 20
 """Bytes of one request, as it is on the wire."""
 HEAD = 16 << 10
+TRIAL = 64 << 10
+"""Bytes of whole messages on a connection, of which some are an export if it carries any."""
 CHUNKS = 1024
 """At once: 4 MiB, of which some thousands of spans can be read in the time between two drains."""
 STREAMS = 32
@@ -36,7 +39,7 @@ _PATH = b"/v1/traces"
 class Export:
     """One request to a trace receiver. tgid: of the sender. t: when it was written, CLOCK_MONOTONIC ns.
 
-    coding: content coding ("" or gzip …). json: else protobuf.
+    coding: content coding ("" or gzip …). json: else protobuf. conn: the sender's end, 0: it came by another way.
     """
 
     tgid: int
@@ -44,12 +47,16 @@ class Export:
     body: bytes
     coding: str = ""
     json: bool = False
+    conn: int = 0
 
 
 @dataclass(slots=True)
 class _Connection:
+    conn: int
     tgid: int
     t: int = 0
+    other: int = 0
+    """bytes of messages of which none was seen to be an export"""
     next: int = -1
     """sequence number that is to follow; -1: any"""
     data: bytearray = field(default_factory=bytearray)
@@ -78,7 +85,7 @@ class Streams:
             number = int(chunk["conn"])
             connection = self._connections.get(number)
             if connection is None:
-                connection = self._connections[number] = _Connection(int(chunk["tgid"]))
+                connection = self._connections[number] = _Connection(number, int(chunk["tgid"]))
                 if len(self._connections) > CONNECTIONS:
                     self._connections.popitem(last=False)
             else:
@@ -87,6 +94,19 @@ class Streams:
             self._append(connection, int(chunk["seq"]), chunk["data"][:length].tobytes())
             connection.t = int(chunk["t"])
             self._read(connection, found)
+        return found
+
+    def prove(self, conns: Iterable[int]) -> None:
+        """What came on these was an export."""
+        for number in conns:
+            if number in self._connections:
+                self._connections[number].other = 0
+
+    def others(self) -> list[int]:
+        """Connections that carried TRIAL bytes of something else since their last export; they are forgotten."""
+        found = [number for number, one in self._connections.items() if one.other > TRIAL]
+        for number in found:
+            del self._connections[number]
         return found
 
     def _append(self, connection: _Connection, seq: int, data: bytes) -> None:
@@ -116,6 +136,7 @@ class Streams:
 
     def _drop(self, connection: _Connection) -> None:
         self.refused += 1
+        connection.other += len(connection.data)
         connection.data.clear()
         connection.bodies.clear()
 
@@ -146,7 +167,8 @@ class Streams:
             coding = headers.get(b"content-encoding", b"").decode("latin-1")
             coding = "" if coding == "identity" else coding
             json = headers.get(b"content-type", b"").startswith(b"application/json")
-            found.append(Export(connection.tgid, connection.t, body, coding, json))
+            found.append(Export(connection.tgid, connection.t, body, coding, json, connection.conn))
+        connection.other += used
         return used
 
     # ---- HTTP/2 ----
@@ -163,6 +185,7 @@ class Streams:
             return -1
         if len(data) < 9 + length:
             return 0
+        connection.other += 9
         if kind == _DATA:
             self._data(connection, stream, flags, bytes(data[9 : 9 + length]), found)
         return 9 + length
@@ -174,6 +197,7 @@ class Streams:
         body += payload
         if len(body) > MOST or len(connection.bodies) > STREAMS:
             self.refused += 1
+            connection.other += len(body)
             del connection.bodies[stream]
             return
         # gRPC over HTTP/2, "Length-Prefixed-Message". The end of the stream may come in a frame of its own.
@@ -181,11 +205,16 @@ class Streams:
             length = int.from_bytes(body[1:5], "big")
             if body[0] > 1 or length > MOST:
                 self.refused += 1
+                connection.other += len(body)
                 body.clear()
                 break
             if len(body) < 5 + length:
                 break
-            found.append(Export(connection.tgid, connection.t, bytes(body[5 : 5 + length]), "gzip" if body[0] else ""))
+            coding = "gzip" if body[0] else ""
+            found.append(
+                Export(connection.tgid, connection.t, bytes(body[5 : 5 + length]), coding, conn=connection.conn)
+            )
+            connection.other += length
             del body[: 5 + length]
         if not body or flags & _END_STREAM:
             connection.bodies.pop(stream, None)

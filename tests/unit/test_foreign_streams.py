@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_ebpf.foreign.streams import CONNECTIONS, MOST, Export, Streams
+from otel_ebpf.foreign.streams import CONNECTIONS, MOST, TRIAL, Export, Streams
 from otel_ebpf.kernel.btf import Btf, object_path
 
 CHUNK = Btf.of_object(object_path("requests")).dtype("export_chunk")
@@ -51,6 +51,16 @@ def grpc(body: bytes, compressed: int = 0) -> bytes:
     return bytes([compressed]) + len(body).to_bytes(4, "big") + body
 
 
+def data(body: bytes) -> bytes:
+    """As frames of a stream."""
+    return b"".join(frame(0, 0, 1, body[at : at + 16384]) for at in range(0, len(body), 16384))
+
+
+def pieces_of(message: bytes) -> list[bytes]:
+    """As the kernel side cuts it."""
+    return [message[at : at + 4096] for at in range(0, len(message), 4096)]
+
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 GRPC = (
     frame(1, 4, 1, b"headers")
@@ -66,18 +76,18 @@ CHUNKED = post(
 @pytest.mark.parametrize(
     ("wire", "expected"),
     [
-        (post(BODY), [Export(77, 5, BODY)]),
+        (post(BODY), [Export(77, 5, BODY, conn=1)]),
         (
             post(BODY) + post(BODY, "Content-Type: application/json"),
-            [Export(77, 5, BODY), Export(77, 5, BODY, json=True)],
+            [Export(77, 5, BODY, conn=1), Export(77, 5, BODY, json=True, conn=1)],
         ),
-        (post(BODY, "content-encoding: GZIP"), [Export(77, 5, BODY, "gzip")]),
-        (post(BODY, path="/otlp/v1/traces?x=1"), [Export(77, 5, BODY)]),
-        (post(BODY, path="/v1/metrics") + post(BODY), [Export(77, 5, BODY)]),
-        (CHUNKED + post(BODY), [Export(77, 5, BODY), Export(77, 5, BODY)]),
-        (PREFACE + frame(4, 0, 0, b"") + GRPC, [Export(77, 5, BODY)]),
-        (GRPC + GRPC, [Export(77, 5, BODY), Export(77, 5, BODY)]),
-        (PREFACE + frame(0, 0x9, 3, b"\x02" + grpc(BODY, 1) + b"\0\0"), [Export(77, 5, BODY, "gzip")]),
+        (post(BODY, "content-encoding: GZIP"), [Export(77, 5, BODY, "gzip", conn=1)]),
+        (post(BODY, path="/otlp/v1/traces?x=1"), [Export(77, 5, BODY, conn=1)]),
+        (post(BODY, path="/v1/metrics") + post(BODY), [Export(77, 5, BODY, conn=1)]),
+        (CHUNKED + post(BODY), [Export(77, 5, BODY, conn=1), Export(77, 5, BODY, conn=1)]),
+        (PREFACE + frame(4, 0, 0, b"") + GRPC, [Export(77, 5, BODY, conn=1)]),
+        (GRPC + GRPC, [Export(77, 5, BODY, conn=1), Export(77, 5, BODY, conn=1)]),
+        (PREFACE + frame(0, 0x9, 3, b"\x02" + grpc(BODY, 1) + b"\0\0"), [Export(77, 5, BODY, "gzip", conn=1)]),
     ],
 )
 @given(at=st.lists(st.integers(0, 1 << 20), max_size=6))
@@ -94,7 +104,7 @@ def test_requests_are_found_however_they_are_cut(wire: bytes, expected: list[Exp
 def test_what_is_missing_is_counted_and_the_next_request_read() -> None:
     streams = Streams()
     assert streams.take(chunks(post(BODY)[:-2])) == []
-    assert streams.take(chunks(post(BODY), seq=5000)) == [Export(77, 5, BODY)]
+    assert streams.take(chunks(post(BODY), seq=5000)) == [Export(77, 5, BODY, conn=1)]
     assert streams.lost == 1
 
 
@@ -113,9 +123,47 @@ def test_connections_do_not_mix() -> None:
     assert streams.take(
         np.concatenate([chunks(first), chunks(post(BODY), conn=2, tgid=8), chunks(second, seq=2**32 - 7 + 30)])
     ) == [
-        Export(8, 5, BODY),
-        Export(77, 5, BODY),
+        Export(8, 5, BODY, conn=2),
+        Export(77, 5, BODY, conn=1),
     ]
+
+
+OTHERS = {
+    "another request": post(b"x" * 20_000, path="/upload"),
+    "binary": b"\x03" * 4096,
+    "text": b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n" * 100,
+    "grpc": GRPC[:-12] + frame(0, 1, 1, grpc(b"y" * 12_000)),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_what_carries_no_export_is_told_once_enough_of_it_has_come(other: bytes) -> None:
+    streams, seq = Streams(), 0
+    assert streams.others() == []
+    while seq < 2 * TRIAL:
+        streams.take(chunks(*pieces_of(other), seq=seq))
+        seq += len(other)
+    assert streams.others() == [1]
+    assert streams.others() == []
+
+
+@pytest.mark.parametrize("message", [post(BODY), PREFACE + GRPC], ids=["http", "grpc"])
+def test_what_carries_exports_is_not(message: bytes) -> None:
+    streams, seq = Streams(), 0
+    for _ in range(3000):
+        streams.prove(export.conn for export in streams.take(chunks(*pieces_of(message), seq=seq)))
+        assert streams.others() == []
+        seq += len(message)
+
+
+@pytest.mark.parametrize("message", [post(b"x" * MOST), frame(1, 4, 1, b"") + data(grpc(b"x" * (MOST - 5)))])
+def test_a_long_export_is_waited_for(message: bytes) -> None:
+    streams, found = Streams(), []
+    for at in range(0, len(message), 1 << 20):
+        found += streams.take(chunks(*pieces_of(message[at : at + (1 << 20)]), seq=at))
+        streams.prove(export.conn for export in found)
+        assert streams.others() == []
+    assert len(found) == 1
 
 
 @given(
