@@ -199,7 +199,7 @@ def test_a_service_that_ends_is_told_and_the_shop_goes_on(home: Path) -> None:
         workers = descendants(master) - {master}
         os.kill(master, signal.SIGKILL)
         shop.wait_for(r"nginx has ended \(exit -9\): .*; the shop goes on without it")
-        assert not alive(workers)
+        wait_until(lambda: not alive(workers), "nginx's workers, which were killed, have ended")
         assert shop.stop() == 0
         assert not alive(processes)
 
