@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.heap import distinct
-from otel_ebpf.tracing.ids import splitmix64
 from otel_ebpf.tracing.keys import among
 from otel_ebpf.tracing.places import Places
-from otel_ebpf.tracing.queues import NEVER, Ids, Rows, matched, places_in_queue, throughout
+from otel_ebpf.tracing.queues import NEVER, Ids, Rows, alone_in_queue, matched, throughout
 from otel_ebpf.tracing.rungs.base import NONE, Calls, Requests
 from otel_ebpf.tracing.tables import CallTable, Recent, RequestTable, call_table, request_table
 
@@ -113,19 +112,6 @@ class Loops:
         holds &= self.once.known(tgid) & (self.once.share(tgid) < AGREES)
         return holds
 
-    def met_once(self, at: Rows) -> NDArray[np.bool_]:
-        """(k,) of the requests that came in one burst with the one that `order` names, no other was answered in one
-        burst with it: so a burst's own order does not matter."""
-        calls, requests = self.calls, self.requests
-        answered = (calls.retro_order != NOBODY).nonzero()[0]
-        came = self.find_requests(calls.retro_order[answered])
-        asked = self.find_requests(calls.order[at])
-        met = _pair(calls.thread[answered], requests.burst[came], calls.burst[answered])
-        met[(came == NONE) | (requests.burst[came] == 0)] = NOBODY
-        key = _pair(calls.thread[at], requests.burst[asked], calls.burst[at])
-        once: NDArray[np.bool_] = (_times(met, key) == 1) & (asked != NONE)
-        return once
-
     def borne_out(self, at: Rows) -> NDArray[np.bool_]:
         """(k,) the backward rule says what `turn` does of the call, or of one that it led to: each was the only thing
         that was sent after the one before was answered."""
@@ -216,8 +202,7 @@ class Loops:
         call, request, no_request, no_call = matched(calls, left, calls.wanted, requests, queue, requests.start)
         calls.order[call] = requests.span_id[request]
         requests.gone[request], requests.gone[no_call] = calls.start[call], 0
-        queued = places_in_queue(requests.thread, requests.start, requests.gone, request)
-        calls.alone[call], requests.burst[request] = queued
+        calls.alone[call] = alone_in_queue(requests.thread, requests.start, requests.gone, request)
         calls.queued[call] = calls.queued[no_request] = True
         requests.passed_on[request] = requests.passed_on[no_call] = True
         for rows, had_one in ((call, True), (no_request, False)):
@@ -244,8 +229,7 @@ class Loops:
         )
         calls.retro_order[call] = requests.span_id[request]
         calls.gone[call], calls.gone[no_request] = requests.first_byte[request], 0
-        queued = places_in_queue(calls.thread, calls.first_byte, calls.gone, call)
-        calls.answered_alone[call], calls.burst[call] = queued
+        calls.answered_alone[call] = alone_in_queue(calls.thread, calls.first_byte, calls.gone, call)
         calls.responded[call] = calls.responded[no_request] = True
         requests.answered[request] = requests.answered[no_call] = True
 
@@ -293,10 +277,6 @@ class Loops:
         apart &= (calls.retro != NOBODY) & ~calls.judged_apart
         calls.judged_apart |= apart
         self.turn_apart.note(calls.tgid[apart], calls.turn[apart] == calls.retro[apart])
-
-
-def _pair(thread: Ids, one: Ids, other: Ids) -> Ids:
-    return splitmix64(splitmix64(thread ^ one) ^ other)
 
 
 def _times(keys: Ids, asked: Ids) -> Rows:

@@ -80,15 +80,13 @@ def matched(
     )
 
 
-def places_in_queue(thread: Ids, came: Ids, went: Ids, rows: Rows) -> tuple[NDArray[np.bool_], Ids]:
-    """(k,) whether nothing else waited in its thread's queue from when each of `rows` came until it went; and (k,) when
-    the burst began that it is in: since then the queue has not been empty.
+def alone_in_queue(thread: Ids, came: Ids, went: Ids, rows: Rows) -> NDArray[np.bool_]:
+    """(k,) whether nothing else waited in its thread's queue from when each of `rows` came until it went.
 
-    Whatever the order in which a burst goes, all of it has gone when it ends.
     thread, came, went: (n,) of all that were in a queue; NEVER: it still waits, 0: it never waited.
     """
     if not len(rows):
-        return np.zeros(0, np.bool_), np.zeros(0, np.uint64)
+        return np.zeros(0, np.bool_)
     threads = thread[rows]
     origin, earlier = came[rows].min(), NEVER
     while origin < earlier:  # what came before those that still waited then
@@ -104,9 +102,7 @@ def places_in_queue(thread: Ids, came: Ids, went: Ids, rows: Rows) -> tuple[NDAr
     after = np.append(begun[1:], NEVER)
     alone: NDArray[np.bool_] = before[at] < begun[at]
     alone &= of_thread[at] | _clock(went[rows], origin) < after[at]
-    first = np.append(True, (latest[:-1] < begun[1:]) | (of_thread[1:] != of_thread[:-1]))
-    begins = came[near[order[first]]]
-    return alone, begins[(np.cumsum(first) - 1)[at]]
+    return alone
 
 
 def throughout(thread: Ids, came: Ids, went: Ids, of_thread: Ids, begin: Ids, end: Ids) -> NDArray[np.bool_]:

@@ -29,7 +29,7 @@ _FLAGS = (
 class RequestTable:
     """Requests that have ended. passed_on: (m,) a call took it out of its thread's queue, or it needed none.
 
-    gone: (m,) when; NEVER: not yet, 0: it needed none. burst: (m,) since when that queue had not been empty then.
+    gone: (m,) when; NEVER: not yet, 0: it needed none.
     answered: (m,) the same of the queue of responses. looked_at: (m,) the call upon whose response it was answered is
     known. outcome: (m,) as of a call. kind: (m,) the same for requests of the same shape. counted: (m,) it is known how
     many calls it put into a pool's line.
@@ -43,7 +43,6 @@ class RequestTable:
     after: Ids
     kind: Ids
     gone: Ids
-    burst: Ids
     passed_on: NDArray[np.bool_]
     answered: NDArray[np.bool_]
     looked_at: NDArray[np.bool_]
@@ -63,7 +62,7 @@ class CallTable:
     later call, which went out after its response: this holds where `turn` does, and not where timers are waited for.
     alone: (n,) when it was sent, the request that `order` names was the only one that its thread had to pass on;
     answered_alone: (n,) likewise, of the responses, when the one that `retro_order` names was written. queued,
-    responded: (n,) it, or its response, had its place in the order; gone, burst: (n,) of the response, as of a request.
+    responded: (n,) it, or its response, had its place in the order; gone: (n,) of the response, as of a request.
     judged: (n,) the rule was held against the backward one. half_seen: (n,) its process had requests then that nobody
     saw come.
     ids: (n,) Node's; the rest is of `async_ids`. numbered: (n,) its loop has such ids. asked_ids: (n,) they were
@@ -93,7 +92,6 @@ class CallTable:
     retro: Ids
     retro_order: Ids
     gone: Ids
-    burst: Ids
     ids: Ids
     execution: Ids
     trigger: Ids

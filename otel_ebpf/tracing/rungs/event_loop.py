@@ -155,9 +155,10 @@ class EventLoop(Rung):
         """(k,) what order says, where it is believed; (k,) its agreement with the backward rule.
 
         A process may keep the order but for bursts (a heap of timers that are due at once). If it passes every request
-        on once, no order is needed where one request only was there to be passed on, or one response; nor where one
-        only of a burst of requests was in the burst of responses. Tasks that wander keep no thread's order; and a loop
-        that gives ids to what it does is none that passes on, so its order would be chance.
+        on once, no order is needed where one request only was there to be passed on, or one response; but who was there
+        is known by the order as well, so it is believed only where it says the same forwards and backwards. Tasks that
+        wander keep no thread's order; and a loop that gives ids to what it does is none that passes on, so its order
+        would be chance.
         """
         loops, table = self._loops, self._loops.calls
         tgid, order, backward = table.tgid[at], table.order[at], table.retro_order[at]
@@ -166,20 +167,19 @@ class EventLoop(Rung):
         none = migrates | table.numbered[at]
         order = np.where(none | among(loops.rivals(), order), NOBODY, order)
         kept = always >= AGREES
-        said = np.where(kept, order, NOBODY)
+        # Its response found no request at its place: something is not in order there.
+        astray = table.responded[at] & (backward == NOBODY)
+        said = np.where(kept & ~astray, order, NOBODY)
         sure = (~kept & (alone >= AGREES) & (order != NOBODY)).nonzero()[0]
-        if len(sure):
-            some, named, answered = at[sure], order[sure], backward[sure]
-            settled = ~self._openings.waiting_recently(tgid[sure], table.first_byte[some] + _ANSWER_NS)
-            looked_back = table.answered_alone[some] | ((named == answered) & settled & loops.met_once(some))
-            said[sure] = np.where(table.alone[some], named, np.where(looked_back, answered, NOBODY))
+        both = (order[sure] == backward[sure]) & (table.alone[at[sure]] | table.answered_alone[at[sure]])
+        said[sure] = np.where(both, order[sure], NOBODY)
         return said, np.where(none, 0.0, np.maximum(always, alone))
 
     def _answers_come(self, at: Rows) -> NDArray[np.bool_]:
         """(k,) what the backward rule of order says of the call may still become known."""
         table = self._loops.calls
         coming: NDArray[np.bool_] = (table.order[at] != NOBODY) & (table.first_byte[at] != 0)
-        coming &= ~table.responded[at] | ~(table.alone[at] | table.answered_alone[at])
+        coming &= ~table.responded[at]
         coming &= self._openings.waiting_recently(table.tgid[at], table.first_byte[at] + _ANSWER_NS)
         return coming
 
