@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from otel_ebpf.heap import distinct
 from otel_ebpf.tracing.keys import among
 from otel_ebpf.tracing.places import Places
-from otel_ebpf.tracing.queues import NEVER, Ids, Rows, alone_in_queue, matched, throughout
+from otel_ebpf.tracing.queues import NEVER, Ids, Rows, alone_in_queue, in_a_run, matched, throughout
 from otel_ebpf.tracing.rungs.base import NONE, Calls, Requests
 from otel_ebpf.tracing.tables import CallTable, Recent, RequestTable, call_table, request_table
 
 CHAIN = 16
 """Calls after calls that are followed back to their request."""
+REPEATED = 4
+"""Attempts at the order of calls, of which some were not for whom their connections were opened: two do."""
 AGREES, LEAST = 0.99, 3
 """Share of equal answers from which a rule is used for a process, and of how many."""
 MANY = 32
@@ -28,6 +30,8 @@ VERY_MANY = 256
 """Samples of what seldom shows that a rule does not hold."""
 _MEMORY = 2048
 """Samples of a process after which all of them are halved: it may behave differently under another load."""
+ANSWER_NS = np.uint64(50 * 10**6)
+"""A request is answered so soon after the call for it was, if that is known by order."""
 NOBODY = np.uint64(0)
 
 Unknown = Callable[[NDArray[np.uint32], Ids], NDArray[np.bool_]]
@@ -199,7 +203,7 @@ class Loops:
         calls.wanted[born] = np.where(self._opened_for(born), calls.wanted[born], calls.start[born])
         queue = (~requests.passed_on).nonzero()[0]
         queue = queue[~unknown(requests.tgid[queue], requests.start[queue])]
-        call, request, no_request, no_call = matched(calls, left, calls.wanted, requests, queue, requests.start)
+        call, request, no_request, no_call = self._matched(left, queue)
         calls.order[call] = requests.span_id[request]
         requests.gone[request], requests.gone[no_call] = calls.start[call], 0
         calls.alone[call] = alone_in_queue(requests.thread, requests.start, requests.gone, request)
@@ -208,6 +212,18 @@ class Loops:
         for rows, had_one in ((call, True), (no_request, False)):
             seen = rows[~calls.half_seen[rows]]
             self.once.note(calls.tgid[seen], np.full(len(seen), had_one))
+
+    def _matched(self, left: Rows, queue: Rows) -> tuple[Rows, Rows, Rows, Rows]:
+        """`matched` for calls as they were wanted. One whose connection was opened when nobody had come that waits is
+        for somebody who came later, as the connection was for another one: it is not older than its bytes."""
+        calls, requests = self.calls, self.requests
+        for _ in range(REPEATED):
+            found = matched(calls, left, calls.wanted, requests, queue, requests.start)
+            early = found[2][calls.wanted[found[2]] < calls.start[found[2]]]
+            if not len(early):
+                break
+            calls.wanted[early] = calls.start[early]
+        return found
 
     def _opened_for(self, rows: Rows) -> NDArray[np.bool_]:
         """(k,) a request of the thread was open from when the connection was opened until the call went out on it: else
@@ -220,18 +236,32 @@ class Loops:
     def _follow_responses(self, unknown: Unknown) -> None:
         """Backward: the k-th response that a thread writes is for the k-th response to a call that it received."""
         calls, requests = self.calls, self.requests
-        left = (~calls.responded & (calls.first_byte != 0)).nonzero()[0]
+        left = ((calls.gone == NEVER) & (calls.first_byte != 0)).nonzero()[0]
         left = left[~unknown(calls.tgid[left], calls.first_byte[left])]
         queue = (~requests.answered & (requests.first_byte != 0)).nonzero()[0]
         queue = queue[~unknown(requests.tgid[queue], requests.first_byte[queue])]
         call, request, no_request, no_call = matched(
             calls, left, calls.first_byte, requests, queue, requests.first_byte
         )
-        calls.retro_order[call] = requests.span_id[request]
+        calls.answers[call] = requests.span_id[request]
         calls.gone[call], calls.gone[no_request] = requests.first_byte[request], 0
         calls.answered_alone[call] = alone_in_queue(calls.thread, calls.first_byte, calls.gone, call)
-        calls.responded[call] = calls.responded[no_request] = True
         requests.answered[request] = requests.answered[no_call] = True
+        self._end_runs(unknown)
+
+    def _end_runs(self, unknown: Unknown) -> None:
+        """Believe it of the responses of a run, from when the queue was empty until it is empty again, if all of them
+        had a place there: else whoever has none has moved the others."""
+        calls = self.calls
+        came = calls.first_byte != 0
+        waits = came & (calls.gone == NEVER)
+        waits[waits] = unknown(calls.tgid[waits], calls.first_byte[waits] + ANSWER_NS)
+        over = (came & ~calls.responded & ~waits).nonzero()[0]
+        over = over[~in_a_run(calls.thread, calls.first_byte, calls.gone, over, waits)]
+        calls.responded[over] = True
+        astray = came & (calls.answers == NOBODY)
+        sound = over[~in_a_run(calls.thread, calls.first_byte, calls.gone, over, astray)]
+        calls.retro_order[sound] = calls.answers[sound]
 
     def _look_back(self) -> None:
         """Backward: the response received last before a response was written was for the same request; and so was the

@@ -87,22 +87,36 @@ def alone_in_queue(thread: Ids, came: Ids, went: Ids, rows: Rows) -> NDArray[np.
     """
     if not len(rows):
         return np.zeros(0, np.bool_)
-    threads = thread[rows]
-    origin, earlier = came[rows].min(), NEVER
-    while origin < earlier:  # what came before those that still waited then
-        near = (went >= origin).nonzero()[0]
-        near = near[among(threads, thread[near])]
-        earlier, origin = origin, came[near].min()
+    near, origin = _near(thread, came, went, rows)
     order, of_thread, begun, latest = _by_thread(thread[near], came[near], went[near], origin)
-    place = np.empty(len(near), np.intp)
-    place[order] = np.arange(len(near))
-    at = place[np.searchsorted(near, rows)]
+    at = _places(order)[np.searchsorted(near, rows)]
     # What came before had gone by then, and nothing that came since could go instead.
     before = np.append(np.uint64(0), latest[:-1])
     after = np.append(begun[1:], NEVER)
     alone: NDArray[np.bool_] = before[at] < begun[at]
     alone &= of_thread[at] | _clock(went[rows], origin) < after[at]
     return alone
+
+
+def in_a_run(thread: Ids, came: Ids, went: Ids, rows: Rows, some: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(k,) whether one of `some` came to the thread's queue in the same run as each of `rows`: between two moments at
+    which it was empty.
+
+    thread, came, went, some: (n,) of all that were in a queue; as in `alone_in_queue`.
+
+    >>> thread, came, went = np.array([[7, 7, 7, 7], [1, 3, 4, 9], [4, 0, 5, 10]], np.uint64)
+    >>> in_a_run(thread, came, went, np.array([0, 2, 3]), went == 0)
+    array([ True,  True, False])
+    """
+    if not len(rows) or not some.any():
+        return np.zeros(len(rows), np.bool_)
+    went = np.maximum(came, went)
+    near, origin = _near(thread, came, went, rows)
+    order, _, begun, latest = _by_thread(thread[near], came[near], went[near], origin)
+    run = np.cumsum(np.append(True, begun[1:] > latest[:-1]))
+    found = np.bincount(run, some[near[order]]) > 0
+    there: NDArray[np.bool_] = found[run[_places(order)[np.searchsorted(near, rows)]]]
+    return there
 
 
 def throughout(thread: Ids, came: Ids, went: Ids, of_thread: Ids, begin: Ids, end: Ids) -> NDArray[np.bool_]:
@@ -140,6 +154,25 @@ def how_many(thread: Ids, came: Ids, went: Ids, of_thread: Ids, moment: Ids) -> 
     begun = np.searchsorted(np.sort(which | _clock(came, origin)), asked, "right")
     over = np.searchsorted(np.sort(which | _clock(went, origin)), asked, "left")
     return np.where(threads[at] == of_thread, begun - over, 0)
+
+
+def _near(thread: Ids, came: Ids, went: Ids, rows: Rows) -> tuple[Rows, np.uint64]:
+    """What was in the queues of the threads of `rows` with them, or with what was there with them, and so on; and when
+    the first of it came. In the order of the rows."""
+    threads = thread[rows]
+    origin, earlier = came[rows].min(), NEVER
+    while origin < earlier:  # what came before those that still waited then
+        near = (went >= origin).nonzero()[0]
+        near = near[among(threads, thread[near])]
+        earlier, origin = origin, came[near].min()
+    return near, origin
+
+
+def _places(order: Rows) -> Rows:
+    """Where each row is in an order."""
+    places = np.empty(len(order), np.intp)
+    places[order] = np.arange(len(order))
+    return places
 
 
 def _by_thread(thread: Ids, came: Ids, went: Ids, origin: np.uint64) -> tuple[Rows, Ids, Ids, Ids]:

@@ -61,8 +61,9 @@ class CallTable:
     one after the other, or out of a queue for a pool; direct: (n,) it did itself. followed: (n,) `retro` is that of a
     later call, which went out after its response: this holds where `turn` does, and not where timers are waited for.
     alone: (n,) when it was sent, the request that `order` names was the only one that its thread had to pass on;
-    answered_alone: (n,) likewise, of the responses, when the one that `retro_order` names was written. queued,
-    responded: (n,) it, or its response, had its place in the order; gone: (n,) of the response, as of a request.
+    answered_alone: (n,) likewise, of the responses, when the one that `retro_order` names was written. queued: (n,) it
+    had its place in the order; answers, gone: (n,) so had its response, for this request, and went then, as a request
+    does; responded: (n,) and so had all that were in the queue with it, or it will not have one.
     judged: (n,) the rule was held against the backward one. half_seen: (n,) its process had requests then that nobody
     saw come.
     ids: (n,) Node's; the rest is of `async_ids`. numbered: (n,) its loop has such ids. asked_ids: (n,) they were
@@ -90,6 +91,7 @@ class CallTable:
     turn: Ids
     order: Ids
     retro: Ids
+    answers: Ids
     retro_order: Ids
     gone: Ids
     ids: Ids

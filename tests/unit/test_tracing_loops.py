@@ -31,13 +31,22 @@ def as_a_heap_gives_them(rows: list[Row]) -> list[Row]:
     return rows if len(rows) < 3 else [rows[0], rows[-1], *rows[1:-1]]
 
 
+def last_come_first_served(rows: list[Row]) -> list[Row]:
+    return rows[::-1]
+
+
+def named(loop: dict[str, object]) -> str:
+    return ",".join(f"{key}={getattr(value, '__name__', value)}" for key, value in loop.items())
+
+
 @dataclass
 class Loop:
     """A thread that receives all that has come, then sends what follows from it, in the order that `order` makes.
 
-    calls: of a request, one after the other, from and to; think, latency: ms before each, and of it. of_its_own: share
-    of turns in which it makes a call for nobody. strays: share of calls that go out on a connection that was opened
-    long before, for another request. answers_itself: share of requests that it answers without a call.
+    calls: of a request, one after the other, from and to; think, latency: ms before each (or before the answer without
+    one), and of it. of_its_own: share of turns in which it makes a call for nobody. strays: share of calls that go out
+    on a connection that was opened long before, for another request. answers_itself: share of requests that it answers
+    without a call. preempted: share of steps before which somebody else gets its CPU for a while.
     """
 
     seed: int
@@ -77,7 +86,8 @@ class Loop:
         while self._events and self._events[0][0] <= self.now:
             _, _, what, thought = heapq.heappop(self._events)
             request = what if thought else self._receive(what)
-            if request is not None and self.think[1] and not thought and self._left[request["span_id"]]:
+            thinks = self.think[1] and not thought
+            if request is not None and thinks and (what is None or self._left[request["span_id"]]):
                 self._expect(self.now + self.draw.uniform(*self.think), request, thought=True)
             elif request is not None:
                 ready.append(request)
@@ -114,7 +124,7 @@ class Loop:
         return self._sent.pop(call["span_id"])
 
     def _wait_for_the_cpu(self) -> None:
-        if self.draw.random() < self.preempted:
+        if self.preempted and self.draw.random() < self.preempted:
             self.now += self.draw.uniform(5.0, 100.0)
 
     def _call(self, request: Row | None) -> None:
@@ -165,13 +175,25 @@ def test_bursts_out_of_order_leave_the_rest_in_order(seed: int, per_second: floa
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_connection_that_was_opened_for_another_request_does_not_shift_the_order(seed: int) -> None:
-    right, wrong, undecided = Loop(seed, strays=0.02).score()
+@pytest.mark.parametrize("strays", [0.02, 0.1])
+def test_a_connection_that_was_opened_for_another_request_does_not_shift_the_order(seed: int, strays: float) -> None:
+    right, wrong, undecided = Loop(seed, strays=strays).score()
     assert wrong == 0
-    assert right > 0.8 * (right + undecided)
+    assert right > 0.95 * (right + undecided)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "loop", [{"of_its_own": 0.02}, {"of_its_own": 0.002}, {"order": last_come_first_served}], ids=named
+)
+def test_what_is_out_of_order_in_one_run_says_nothing_of_the_others(loop: dict[str, object], seed: int) -> None:
+    """From when a queue was empty until it is empty again; the first samples and such runs remain undecided."""
+    right, wrong, undecided = Loop(seed, **loop).score()  # type: ignore[arg-type]
+    assert wrong == 0
+    assert right > 0.5 * (right + undecided)
+
+
+@pytest.mark.parametrize("seed", [*range(10), 14, 20, 34])
 @pytest.mark.parametrize(
     "loop",
     [
@@ -180,13 +202,18 @@ def test_a_connection_that_was_opened_for_another_request_does_not_shift_the_ord
         {"calls": (1, 1), "think": (1.0, 16.0)},
         {"calls": (1, 2), "think": (3.0, 3.0), "per_second": 30.0},
         {"of_its_own": 0.02},
+        {"of_its_own": 0.002},
         {"of_its_own": 0.005, "per_second": 40.0},
+        {"of_its_own": 0.01, "preempted": 0.01},
+        {"of_its_own": 0.02, "strays": 0.02},
+        {"of_its_own": 0.02, "answers_itself": 0.1},
+        {"of_its_own": 0.005, "answers_itself": 0.02, "think": (0.0, 0.3), "order": as_a_heap_gives_them},
         {"answers_itself": 0.1},
         {"answers_itself": 0.01, "per_second": 60.0, "think": (0.0, 4.0)},
         {"order": as_a_heap_gives_them, "per_second": 600.0},
-        {"order": lambda rows: rows[::-1]},
+        {"order": last_come_first_served},
     ],
-    ids=str,
+    ids=named,
 )
 def test_no_other_program_gets_a_wrong_parent(loop: dict[str, object], seed: int) -> None:
     assert Loop(seed, **loop).score()[1] == 0  # type: ignore[arg-type]

@@ -8,8 +8,9 @@ Forward, when a call is sent:
 
 Backward, when a request is answered: the bytes received last before the response was written were the
 response of a call: that call was for this request (for *order*: the responses that a thread writes have the order of
-those that it receives). This covers one call of a request, and is the test of the others: a rule is used for a process
-only while it agrees with it, and where both speak of a call and differ, nobody is believed.
+those that it receives, in each run of them in which all found their place). This covers one call of a request, and is
+the test of the others: a rule is used for a process only while it agrees with it, and where both speak of a call and
+differ, nobody is believed.
 
 Where turn and order differ, one of them is used only if the backward rule bears it out in just such cases: that both
 agree with it in all others says nothing about these. A process that keeps the order but for bursts is asked who had to
@@ -32,7 +33,7 @@ from otel_ebpf.model import Link
 from otel_ebpf.tracing.async_ids import AsyncIds
 from otel_ebpf.tracing.bits import EPOLL
 from otel_ebpf.tracing.keys import among
-from otel_ebpf.tracing.loops import AGREES, NOBODY, Loops
+from otel_ebpf.tracing.loops import AGREES, ANSWER_NS, NOBODY, Loops
 from otel_ebpf.tracing.openings import Openings
 from otel_ebpf.tracing.places import Places
 from otel_ebpf.tracing.processes import MIGRATES, SERVES
@@ -46,8 +47,6 @@ _REFUTED = 0.5
 """Share of the calls of which turn and order differ in which turn is right, below which it is not."""
 _BORNE_OUT = 0.95
 """Share of equal answers from which a rule is used for a process's calls where each is borne out by itself."""
-_ANSWER_NS = np.uint64(50 * 10**6)
-"""A request is answered so soon after the call for it was, if that is known by order."""
 _TURN, _ORDER = np.uint8(Link.TURN), np.uint8(Link.ORDER)
 
 
@@ -156,9 +155,9 @@ class EventLoop(Rung):
 
         A process may keep the order but for bursts (a heap of timers that are due at once). If it passes every request
         on once, no order is needed where one request only was there to be passed on, or one response; but who was there
-        is known by the order as well, so it is believed only where it says the same forwards and backwards. Tasks that
-        wander keep no thread's order; and a loop that gives ids to what it does is none that passes on, so its order
-        would be chance.
+        is known by the order as well, so it is believed only where it says the same forwards and backwards, or where
+        one response only was there and the last thing received was that. Tasks that wander keep no thread's order; and
+        a loop that gives ids to what it does is none that passes on, so its order would be chance.
         """
         loops, table = self._loops, self._loops.calls
         tgid, order, backward = table.tgid[at], table.order[at], table.retro_order[at]
@@ -166,13 +165,13 @@ class EventLoop(Rung):
         alone = np.where(loops.once.share(tgid) >= AGREES, alone, 0.0)
         none = migrates | table.numbered[at]
         order = np.where(none | among(loops.rivals(), order), NOBODY, order)
-        kept = always >= AGREES
-        # Its response found no request at its place: something is not in order there.
-        astray = table.responded[at] & (backward == NOBODY)
-        said = np.where(kept & ~astray, order, NOBODY)
-        sure = (~kept & (alone >= AGREES) & (order != NOBODY)).nonzero()[0]
-        both = (order[sure] == backward[sure]) & (table.alone[at[sure]] | table.answered_alone[at[sure]])
-        said[sure] = np.where(both, order[sure], NOBODY)
+        # Its response, which came, found no request at its place: something is not in order there.
+        astray = (table.first_byte[at] != 0) & (backward == NOBODY)
+        one_of_each = (order == backward) & (table.alone[at] | table.answered_alone[at])
+        one_answer = table.answered_alone[at] & (table.retro[at] == backward)
+        kept = np.where(astray, NOBODY, order)
+        sure = np.where((alone >= AGREES) & (one_of_each | one_answer), backward, NOBODY)
+        said = np.where(always >= AGREES, kept, np.where(none, NOBODY, sure))
         return said, np.where(none, 0.0, np.maximum(always, alone))
 
     def _answers_come(self, at: Rows) -> NDArray[np.bool_]:
@@ -180,7 +179,7 @@ class EventLoop(Rung):
         table = self._loops.calls
         coming: NDArray[np.bool_] = (table.order[at] != NOBODY) & (table.first_byte[at] != 0)
         coming &= ~table.responded[at]
-        coming &= self._openings.waiting_recently(table.tgid[at], table.first_byte[at] + _ANSWER_NS)
+        coming &= self._openings.waiting_recently(table.tgid[at], table.first_byte[at] + ANSWER_NS)
         return coming
 
     def _apart(self, at: Rows) -> NDArray[np.bool_]:
