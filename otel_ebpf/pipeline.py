@@ -230,6 +230,7 @@ class Pipeline:
         for pid, names in self.listening.take(drain.exports, self.connections, now).items():
             if self.resources.say(pid, names):
                 self._renamed = now
+        self.listening.forget(drain.processes["tgid"].tolist())
         self.completing.turn(now)
         self.listening.look(drain.exchanges, self.connections, now)
         self.stages.end("foreign")

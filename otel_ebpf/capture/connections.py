@@ -86,6 +86,17 @@ class Connections:
         self.used[rows[~lost] if lost.any() else rows] = now
         return rows
 
+    def servers(self, clients: NDArray[np.uint64]) -> NDArray[np.void]:
+        """The servers' ends, as far as they are known, of connections whose clients' ends have these ids."""
+        ends = self.table[(np.isin(self.pair, clients) & self._known).nonzero()[0]]
+        found: NDArray[np.void] = ends[(ends["flags"] & CONNECTION_SERVER) != 0]
+        return found
+
+    def known(self) -> NDArray[np.void]:
+        """All ends (a copy)."""
+        ends: NDArray[np.void] = self.table[self._known]
+        return ends
+
     def close(self, rows: NDArray[np.int32]) -> None:
         """These ends are gone (Flag.LAST) and all that they said has been read."""
         gone = np.zeros(len(self.table), np.bool_)

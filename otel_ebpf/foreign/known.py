@@ -72,6 +72,12 @@ class Known:
         ends: NDArray[np.uint64] = self._told[self._places.of(tgid)]
         return ends
 
+    def disown(self, tgid: NDArray[np.uint32]) -> None:
+        """What these processes told is not about themselves."""
+        kept = ~np.isin(self.spans.tgid, tgid)
+        self.spans, self._heard = self.spans.take(kept), self._heard[kept]
+        self._told[self._places.of(tgid)] = 0
+
     def forget(self, tgid: NDArray[np.uint32]) -> None:
         """These processes ended, or execute another program."""
         self._places.forget(tgid)

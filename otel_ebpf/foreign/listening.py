@@ -1,34 +1,39 @@
 """From what processes write to receivers of OTLP to what is known of their spans, and where such receivers are.
 
 A receiver's port is one of the two that are OTLP's own, one that an observed process names in its environment, the one
-that this agent exports to, or one at which a request to a trace receiver was seen. Anybody may name any port, so one
-that is only named is on trial, and so is each connection: what carries no export is soon copied no more. Programs that
-name an exporter in their environment, or are started by OpenTelemetry's launchers, are likely to have an SDK.
+that this agent exports to, or one at which a request to a trace receiver was seen and taken. Anybody may name any port,
+so one that is only named is on trial, and so is each connection: what carries no export is soon copied no more.
+Programs that name an exporter in their environment, or are started by OpenTelemetry's launchers, are likely to have an
+SDK.
+
+Who receives exports (`Receivers`) passes them on, and tells nothing of itself by that. Where it had passed some on
+before anybody knew, it was taken for their author: that is taken back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from otel_ebpf.capture.connections import CONNECTION_SERVER, Connections
+from otel_ebpf.foreign.receivers import PORTS, Receivers
 from otel_ebpf.foreign.spans import PROTOCOLS, ForeignSpans, Reader
 from otel_ebpf.foreign.streams import MOST, Streams
 from otel_ebpf.model import Attributes, Exchanges
 from otel_ebpf.resource.procfs import Process
 from otel_ebpf.tracing.completion import Completion
 
-PORTS = (4317, 4318)
-"""Of OTLP/gRPC and OTLP/HTTP (opentelemetry-proto, docs/specification.md)."""
 MOST_PORTS = 1000
 TRIAL = 2 * MOST
 """Bytes to a port that is only named, of which some are an export if there is a receiver."""
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _FIRST = np.frombuffer(b"POST /v1/traces ", np.uint64)
 """A request to a trace receiver, 16 bytes."""
+_STATUS = len("HTTP/1.1 ")
+"""Where a response's status is (RFC 9112 §4)."""
 
 
 class Listening:
@@ -47,6 +52,7 @@ class Listening:
     ) -> None:
         self.streams = Streams()
         self.reader = Reader(offset)
+        self._receivers = Receivers(self.reader.forward)
         self.ports: set[int] = set()
         self.heard = 0
         """spans"""
@@ -56,17 +62,28 @@ class Listening:
         self._follow = follow
         self._leave = leave
         self._proven: set[int] = set()
+        self._placed: set[int] = set()
+        """connections of the exports that were read last, as far as they were announced"""
         self._copied = np.zeros(1 << 16, np.uint64)
         """by port: bytes"""
 
     def begin(self, more: Iterable[int] = ()) -> None:
-        """Listen at the ports that are known from the start."""
-        self._prove((*PORTS, *more))
+        """Listen at OTLP's ports, and where else receivers may be."""
+        self._prove(PORTS)
+        self._add(more)
 
     def _prove(self, ports: Iterable[int]) -> None:
-        """Receivers are at these ports."""
+        """Receivers are at these ports: if there is no room, those go at which there may be one."""
         self._proven.update(ports := list(ports))
+        surplus = len(self.ports.union(ports)) - MOST_PORTS
+        if surplus > 0:
+            self._drop(sorted(self.ports - self._proven)[:surplus], ())
         self._add(ports)
+
+    def _drop(self, ports: Collection[int], connections: Collection[int]) -> None:
+        if ports or connections:
+            self.ports.difference_update(ports)
+            self._leave(sorted(ports), sorted(connections))
 
     def _add(self, ports: Iterable[int]) -> None:
         """Receivers may be at these ports."""
@@ -80,38 +97,56 @@ class Listening:
         self._follow(sorted(new))
 
     def announced(self, connections: NDArray[np.void]) -> None:
-        """Who receives telemetry (`struct connection`) passes on what others tell."""
-        serves = (connections["flags"] & CONNECTION_SERVER) != 0
-        at = connections[serves]
-        for tgid in at["tgid"][np.isin(at["local_port"], np.fromiter(self.ports, np.uint16))].tolist():
-            self.reader.forward(tgid)
+        """Ends (`struct connection`) that are new, or still in use."""
+        self._receivers.announced(connections)
+
+    def forget(self, tgids: Iterable[int]) -> None:
+        """These processes ended, or execute another program, and all that they exported was taken."""
+        tgids = list(tgids)
+        self._receivers.forget(tgids)
+        self.reader.forwarders.difference_update(tgids)
 
     def take(self, chunks: NDArray[np.void] | None, connections: Connections, now: int) -> dict[int, Attributes]:
-        """Chunks of exports (`struct export_chunk`); returns what their resources call the processes."""
-        if chunks is None or not len(chunks):
-            return {}
-        passed_on = np.isin(chunks["tgid"], np.fromiter(self.reader.forwarders, np.uint32))
-        others = set(chunks["conn"][passed_on].tolist())
-        chunks = chunks[~passed_on]
-        exports = self.streams.take(chunks)
-        spans, names = self.reader.read(exports)
-        self.streams.prove(self.reader.proven)
-        others.update(self.streams.others())
-        self._judge(chunks, others, connections, now)
-        if exports:
-            self.hear(spans, now)
-        return names
+        """Chunks of exports (`struct export_chunk`); returns what their resources call the processes.
 
-    def _judge(self, chunks: NDArray[np.void], others: set[int], connections: Connections, now: int) -> None:
-        """Leave what has shown that it carries no exports. others: connections."""
+        A process that turns out to pass on what others tell is called nothing: ()."""
+        names: dict[int, Attributes] = {}
+        if chunks is not None and len(chunks):
+            exports = self.streams.take(chunks)
+            spans, names = self.reader.read(exports, lambda conns: self._exported(conns, connections, now))
+            self.streams.prove(self.reader.proven)
+            self._judge(chunks, connections, now)
+            if exports:
+                self.hear(spans, now)
+        return {**names, **dict.fromkeys(self._unmask(), ())}
+
+    def _exported(self, conns: set[int], connections: Connections, now: int) -> None:
+        """Exports were seen on these."""
+        ends = self._receivers.exported(conns, connections, now)
+        self._prove(ends["remote_port"].tolist())
+        self._placed = set(ends["id"].tolist())
+
+    def _judge(self, chunks: NDArray[np.void], connections: Connections, now: int) -> None:
+        """Leave what has shown that it carries no exports, or only such as are passed on and lead to a known place."""
+        passed_on = np.isin(chunks["tgid"], np.fromiter(self.reader.forwarders, np.uint32))
+        others = self._placed.intersection(chunks["conn"][passed_on].tolist())
+        others.update(self.streams.others())
         row = connections.rows(np.ascontiguousarray(chunks["conn"]), now)
         chunks, port = chunks[row >= 0], connections.table["remote_port"][row[row >= 0]]
-        self._proven.update(port[np.isin(chunks["conn"], np.fromiter(self.reader.proven, np.uint64))].tolist())
         np.add.at(self._copied, port, chunks["len"])
         useless = self.ports.intersection(np.unique(port[self._copied[port] > TRIAL]).tolist()) - self._proven
-        if useless or others:
-            self.ports -= useless
-            self._leave(sorted(useless), sorted(others))
+        self._drop(useless, others)
+
+    def _unmask(self) -> list[int]:
+        """Processes that were taken for authors, and are none: what they told is forgotten."""
+        unmasked, self.reader.unmasked = list(self.reader.unmasked), set()
+        if not unmasked:
+            return []
+        tgids = np.array(unmasked, np.uint32)
+        tgids = tgids[self._completion.known.told(tgids) != 0]
+        self._completion.known.disown(tgids)
+        found: list[int] = tgids.tolist()
+        return found
 
     def hear(self, spans: ForeignSpans, now: int) -> None:
         """Spans that were exported, or handed in."""
@@ -120,19 +155,16 @@ class Listening:
         self._completion.hint(np.unique(spans.tgid), now)
 
     def look(self, batches: Iterable[Exchanges], connections: Connections, now: int) -> None:
-        """Find receivers by requests that were seen."""
+        """Find receivers by requests that were seen, and taken."""
         for batch in batches:
-            if batch.request.shape[1] < 1024:  # an export is long
+            if batch.request.shape[1] < 1024 or batch.response.shape[1] <= _STATUS:  # an export is long
                 continue
             first = np.ascontiguousarray(batch.request[:, :16]).view(np.uint64)
-            seen = (first == _FIRST).all(axis=1).nonzero()[0]
-            if not len(seen):
-                continue
-            row = connections.rows(np.ascontiguousarray(batch.head["conn"][seen]), now)
-            ends = connections.table[row[row >= 0]]
-            serves = (ends["flags"] & CONNECTION_SERVER) != 0
-            ports = np.where(serves, ends["local_port"], ends["remote_port"])
-            self._prove(ports.tolist())
+            took = (first == _FIRST).all(axis=1) & (batch.response[:, _STATUS] == ord("2"))
+            ends = self._receivers.exported(set(batch.head["conn"][took].tolist()), connections, now)
+            if len(ends):
+                serves = (ends["flags"] & CONNECTION_SERVER) != 0
+                self._prove(np.where(serves, ends["local_port"], ends["remote_port"]).tolist())
 
     def expect(self, process: Process) -> None:
         """A process was looked at, before it exports anything: where it will is to be listened to by then."""

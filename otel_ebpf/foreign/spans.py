@@ -100,32 +100,45 @@ class Reader:
     def __init__(self, offset: Callable[[], int]) -> None:
         self.forwarders: set[int] = set()
         """processes that pass on what others tell: Collectors, agents"""
+        self.unmasked: set[int] = set()
+        """those of them that are new since somebody cleared this: what they told before was not about themselves"""
         self.proven: set[int] = set()
         """connections of the exports that were read last, and say whom they are of"""
         self.refused = 0
         self.left_out = 0
         self._offset = offset
 
-    def read(self, exports: Sequence[Export]) -> tuple[ForeignSpans, dict[int, Attributes]]:
-        """The spans, and by process what its resource calls it."""
+    def read(
+        self, exports: Sequence[Export], seen: Callable[[set[int]], object] = lambda _conns: None
+    ) -> tuple[ForeignSpans, dict[int, Attributes]]:
+        """The spans, and by process what its resource calls it; nothing of those that are forwarders by the end of it.
+
+        seen: called with the connections that carry exports, to say by `forward` who receives them."""
         names: dict[int, Attributes] = {}
         rows: list[_Row] = []
         offset = self._offset()
         self.proven = set()
         for export in exports:
-            if export.tgid in self.forwarders:
+            if export.tgid in self.forwarders and export.conn in self.proven:
                 continue
             try:
                 self._request(export, offset, rows, names)
             except Exception:  # hostile bytes may raise anything in three libraries; none of it is news
                 self.refused += 1
+        seen(self.proven)
+        if self.unmasked:
+            rows = [row for row in rows if row[0] not in self.forwarders]
+            names = {tgid: name for tgid, name in names.items() if tgid not in self.forwarders}
         return ForeignSpans.of(rows), names
 
     def forward(self, tgid: int) -> None:
         """The process passes on what others tell: nothing of that is about itself."""
+        if tgid in self.forwarders:
+            return
         if len(self.forwarders) >= _FORWARDERS:
-            self.forwarders.clear()
+            self.forwarders.pop()
         self.forwarders.add(tgid)
+        self.unmasked.add(tgid)
 
     @staticmethod
     def parsed(export: Export) -> ExportTraceServiceRequest:
@@ -163,6 +176,7 @@ class Reader:
         who = {tuple(said.get(name) for name in _NAMES) for said in told}
         if len(who) > 1 or any(said.get("telemetry.sdk.name") == _OURS for said in told):
             self.forward(export.tgid)
+        if export.tgid in self.forwarders:
             return
         before = len(rows)
         for resource in request.resource_spans:
