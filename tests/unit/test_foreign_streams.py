@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_ebpf.foreign.streams import CONNECTIONS, MOST, TRIAL, Export, Streams
+from otel_ebpf.foreign.streams import CHUNKS, CONNECTIONS, HELD, MOST, PIECES, TRIAL, Export, Streams
 from otel_ebpf.kernel.btf import Btf, object_path
 
 CHUNK = Btf.of_object(object_path("requests")).dtype("export_chunk")
@@ -117,6 +117,71 @@ def test_too_long_a_request_is_refused_and_memory_is_bounded() -> None:
     assert len(streams._connections) <= CONNECTIONS
 
 
+def test_what_one_began_and_another_goes_on_with_is_nobodys() -> None:
+    """A connection is inherited: a worker was forked."""
+    streams = Streams()
+    first, second = cut(post(BODY), 30)
+    seq = len(first)
+    assert streams.take(chunks(first, seq=0, tgid=77)) == []
+    assert streams.take(chunks(second, seq=seq, tgid=78)) == []
+    assert streams.take(chunks(post(BODY), seq=seq + len(second), tgid=78)) == [Export(78, 5, BODY, conn=1)]
+
+
+@pytest.mark.parametrize("body", [frame(0, 0, 1, grpc(b"x" * 20)), PREFACE])
+def test_a_body_is_not_taken_for_the_beginning_of_a_connection(body: bytes) -> None:
+    streams = Streams()
+    whole = post(body)
+    head, rest = whole[: -len(body)], whole[-len(body) :]
+    assert streams.take(chunks(head, rest, seq=0)) == [Export(77, 5, body, conn=1)]
+
+
+def unfinished(streams: int) -> bytes:
+    """So many requests on one connection, each of almost 4 MiB, of which the end is missing."""
+    return b"".join(
+        frame(0, 0, 2 * n + 1, grpc(b"x" * (MOST - 5))[at : at + 16384])
+        for n in range(streams)
+        for at in range(0, MOST - 16384, 16384)
+    )
+
+
+def test_what_is_never_finished_takes_no_more_memory_than_said() -> None:
+    """And it is not those that send little who are forgotten for it."""
+    streams = Streams()
+    streams.take(chunks(post(BODY)[:-1], conn=5, seq=0))
+    message = PREFACE + unfinished(HELD // MOST + 1)
+    for at in range(0, len(message), 1 << 20):
+        streams.take(chunks(*pieces_of(message[at : at + (1 << 20)]), seq=at))
+        assert sum(one.size() for one in streams._connections.values()) <= HELD
+    assert streams.refused > 0
+    assert streams.take(chunks(post(BODY)[-1:], conn=5, seq=len(post(BODY)) - 1)) == [Export(77, 5, BODY, conn=5)]
+
+
+def test_streams_that_are_reset_make_room() -> None:
+    streams, seq = Streams(), 0
+    for n in range(100):
+        message = (
+            (b"" if n else PREFACE) + frame(0, 0, 2 * n + 1, grpc(BODY)[:-1]) + frame(3, 0, 2 * n + 1, b"\0\0\0\x08")
+        )
+        streams.take(chunks(message, seq=seq))
+        seq += len(message)
+    assert streams.take(chunks(frame(0, 1, 999, grpc(BODY)), seq=seq)) == [Export(77, 5, BODY, conn=1)]
+
+
+def test_of_exports_without_end_no_more_are_read_at_once_than_said() -> None:
+    streams = Streams()
+    message = PREFACE + frame(0, 0, 1, grpc(b"") * 2000 + grpc(b"x") * 2000)
+    assert len(streams.take(chunks(*pieces_of(message)))) == CHUNKS
+    assert streams.refused == 2000 - CHUNKS
+
+
+def test_a_body_in_crumbs_is_refused() -> None:
+    streams = Streams()
+    body = b"1\r\nx\r\n" * (PIECES + 1) + b"0\r\n\r\n"
+    message = post(body, "Transfer-Encoding: chunked", length=False)
+    assert streams.take(chunks(*pieces_of(message))) == []
+    assert streams.refused > 0
+
+
 def test_connections_do_not_mix() -> None:
     streams = Streams()
     first, second = cut(post(BODY), 30)
@@ -156,7 +221,18 @@ def test_what_carries_exports_is_not(message: bytes) -> None:
         seq += len(message)
 
 
-@pytest.mark.parametrize("message", [post(b"x" * MOST), frame(1, 4, 1, b"") + data(grpc(b"x" * (MOST - 5)))])
+LONG = {
+    "length": post(b"x" * MOST),
+    "chunked": post(
+        (b"4000\r\n" + b"x" * 16384 + b"\r\n") * (MOST // 16384) + b"0\r\n\r\n",
+        "Transfer-Encoding: chunked",
+        length=False,
+    ),
+    "grpc": frame(1, 4, 1, b"") + data(grpc(b"x" * (MOST - 5))),
+}
+
+
+@pytest.mark.parametrize("message", LONG.values(), ids=LONG)
 def test_a_long_export_is_waited_for(message: bytes) -> None:
     streams, found = Streams(), []
     for at in range(0, len(message), 1 << 20):
