@@ -36,6 +36,9 @@ _OURS = "otel_ebpf"
 """`telemetry.sdk.name` of agents like this one (resource/host.py)."""
 _FORWARDERS = 4096
 _LONGEST_NAME = 256
+_LONGEST_PORT = len("65535")
+_INFLATED = 4 * MOST
+"""Bytes of a request, and of all that are read at once: as many as SPANS ordinary ones take."""
 PROTOCOLS = ("", "http", "redis", "postgresql", "mysql", "grpc")
 """Of calls, as spans tell them; the index is the code in `protocol`."""
 
@@ -107,6 +110,8 @@ class Reader:
         self.refused = 0
         self.left_out = 0
         self._offset = offset
+        self._left = 0
+        """bytes that may still be read at once"""
 
     def read(
         self, exports: Sequence[Export], seen: Callable[[set[int]], object] = lambda _conns: None
@@ -117,7 +122,7 @@ class Reader:
         names: dict[int, Attributes] = {}
         rows: list[_Row] = []
         offset = self._offset()
-        self.proven = set()
+        self.proven, self._left = set(), _INFLATED
         for export in exports:
             if export.tgid in self.forwarders and export.conn in self.proven:
                 continue
@@ -143,17 +148,7 @@ class Reader:
     @staticmethod
     def parsed(export: Export) -> ExportTraceServiceRequest:
         """The request. Raises what the libraries do when it is none: ValueError, protobuf's DecodeError, Malformed."""
-        from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
-
-        from otel_ebpf.viewer.decode.weight import weigh
-
-        body = _inflated(export.body, export.coding)
-        if export.json:
-            from otel_ebpf.viewer.receiver.json_form import to_protobuf
-
-            body = to_protobuf("traces", body)
-        weigh(body, trace_service_pb2.ExportTraceServiceRequest.DESCRIPTOR)
-        return trace_service_pb2.ExportTraceServiceRequest.FromString(body)
+        return _message(_inflated(export.body, export.coding, _INFLATED), export.json)
 
     def handed_in(self, request: ExportTraceServiceRequest, tgid_of: Callable[[OtlpResource], int]) -> ForeignSpans:
         """The spans of a request whose sender tells of several processes. tgid_of: 0: of none that is known."""
@@ -166,7 +161,9 @@ class Reader:
         return ForeignSpans.of(rows)
 
     def _request(self, export: Export, offset: int, rows: list[_Row], names: dict[int, Attributes]) -> None:
-        request = self.parsed(export)
+        body = _inflated(export.body, export.coding, self._left)
+        self._left -= len(body)
+        request = _message(body, export.json)
         told = [
             {pair.key: pair.value.string_value for pair in resource.resource.attributes if pair.key in _SAID}
             for resource in request.resource_spans
@@ -206,7 +203,8 @@ def _towards(attributes: Iterable[object], kind: int) -> tuple[int, int]:
         key = pair.key  # type: ignore[attr-defined]
         if key in ports:
             value = pair.value  # type: ignore[attr-defined]
-            number = value.int_value or (int(value.string_value) if value.string_value.isdigit() else 0)
+            text = value.string_value
+            number = value.int_value or (int(text) if text.isdecimal() and len(text) <= _LONGEST_PORT else 0)
             # net.sock.peer.port is nearer to the socket than net.peer.port, but both are seldom there and then equal.
             port = number if 0 < number < 1 << 16 else port
         elif key in _SYSTEMS:
@@ -217,13 +215,27 @@ def _towards(attributes: Iterable[object], kind: int) -> tuple[int, int]:
     return port, protocol
 
 
-def _inflated(body: bytes, coding: str) -> bytes:
-    if coding not in ("gzip", "deflate"):
-        if coding:
-            raise ValueError(coding)
-        return body
-    stream = zlib.decompressobj(zlib.MAX_WBITS | (16 if coding == "gzip" else 0))
-    plain = stream.decompress(body, 4 * MOST)
-    if not stream.eof:
-        raise ValueError("cut off, or too long")
-    return plain
+def _message(body: bytes, json: bool) -> ExportTraceServiceRequest:
+    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+
+    from otel_ebpf.viewer.decode.weight import weigh
+
+    if json:
+        from otel_ebpf.viewer.receiver.json_form import to_protobuf
+
+        body = to_protobuf("traces", body)
+    weigh(body, trace_service_pb2.ExportTraceServiceRequest.DESCRIPTOR)
+    return trace_service_pb2.ExportTraceServiceRequest.FromString(body)
+
+
+def _inflated(body: bytes, coding: str, most: int) -> bytes:
+    if coding not in ("", "gzip", "deflate"):
+        raise ValueError(coding)
+    if coding and most > 0:  # 0 would be no limit
+        stream = zlib.decompressobj(zlib.MAX_WBITS | (16 if coding == "gzip" else 0))
+        body = stream.decompress(body, most)
+        if not stream.eof:
+            raise ValueError("cut off, or too long")
+    if len(body) > most:
+        raise ValueError("too long")
+    return body

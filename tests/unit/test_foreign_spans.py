@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from otel_ebpf.foreign.known import NONE, Known
 from otel_ebpf.foreign.listening import port_of
 from otel_ebpf.foreign.spans import CLIENT, SERVER, ForeignSpans, Reader
-from otel_ebpf.foreign.streams import Export
+from otel_ebpf.foreign.streams import MOST, Export
 
 OFFSET = 1_700_000_000_000_000_000
 TRACE, OWN, PARENT = b"t" * 16, b"o" * 8, b"p" * 8
@@ -81,6 +81,8 @@ def test_a_span_is_read_in_each_form(form: str) -> None:
         ({"server_port": 80}, 0),
         ({"client_port": 70000}, 0),
         ({"client_port": -1}, 0),
+        ({"net_peer_port": "²"}, 0),
+        ({"net_peer_port": "4" * 5000}, 0),
     ],
 )
 def test_the_clients_port_has_many_names(attributes: dict[str, str | int], port: int) -> None:
@@ -91,6 +93,22 @@ def test_the_clients_port_has_many_names(attributes: dict[str, str | int], port:
 def test_who_passes_on_what_others_tell_is_no_author(made: ExportTraceServiceRequest) -> None:
     spans, names, reader = read(made.SerializeToString())
     assert (len(spans), names, reader.forwarders) == (0, {}, {7})
+
+
+def test_what_is_handed_in_may_name_any_port() -> None:
+    """Nobody catches what it raises."""
+    made = request("shop", attributes={"net_peer_port": "²"})
+    assert len(Reader(lambda: OFFSET).handed_in(made, lambda _resource: 7)) == 1
+
+
+def test_of_what_inflates_to_much_no_more_is_read_at_once_than_of_one_request() -> None:
+    made = request("shop", attributes={"note": "x" * (3 * MOST)})
+    body = gzip.compress(made.SerializeToString())
+    assert len(body) < 1 << 16
+    reader = Reader(lambda: OFFSET)
+    for _ in range(2):
+        assert len(reader.read([Export(7, 1, body, "gzip")] * 5)[0]) == 1
+    assert reader.refused == 8
 
 
 def test_spans_that_cannot_be_are_left_out_and_counted() -> None:
