@@ -8,6 +8,7 @@ the span is a client's of the same trace and port (or system) that encloses it i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,8 @@ SETTLED_NS = 2 * 10**9
 """After so long all exchanges of a time have come."""
 _TIME_BITS = np.uint64(44)
 _TIME_MASK = (np.uint64(1) << _TIME_BITS) - np.uint64(1)
+_SECRET = np.frombuffer(os.urandom(8), np.uint64)
+"""So that no process can make its spans' keys those of another's."""
 
 
 @dataclass(slots=True)
@@ -61,7 +64,8 @@ class Known:
         kept = (self._heard + np.uint64(KEEP_NS)) > np.uint64(now)
         surplus = int(np.count_nonzero(kept)) + len(spans) - LIMIT
         if surplus > 0:
-            kept[kept.nonzero()[0][:surplus]] = False
+            rows = kept.nonzero()[0]
+            kept[rows[_first_to_go(self.spans.tgid[rows], surplus)]] = False
             self.forgotten += surplus
             spans = spans.take(np.arange(max(len(spans) - LIMIT, 0), len(spans)))
         self.spans = ForeignSpans.concat([self.spans.take(kept), spans])
@@ -106,8 +110,8 @@ class Known:
         rows = ((found == NONE) & (port != 0)).nonzero()[0]
         free = np.setdiff1d(servers[spans.port[servers] != 0], found)
         if len(rows) and len(free):
-            keys = _pair(spans.tgid[free], spans.port[free])
-            self._fill(found, rows, _pair(tgid[rows], port[rows]), free, keys, start, end)
+            keys = _key(spans.tgid[free], spans.port[free])
+            self._fill(found, rows, _key(tgid[rows], port[rows]), free, keys, start, end)
         # Neither is told: only if there is nobody else, and nobody can come any more.
         rows = ((found == NONE) & ~carries).nonzero()[0]
         settled = (spans.port[servers] == 0) & (spans.parent[servers] == 0)
@@ -146,10 +150,9 @@ class Known:
             for rows, with_trace in ((in_trace.nonzero()[0], True), ((~in_trace).nonzero()[0], False)):
                 rows = rows[(found.span[rows] == NONE) & (towards[rows] != 0)]
                 if len(rows) and len(told):
-                    mine, theirs = _pair(tgid[rows], towards[rows]), _pair(spans.tgid[told], said[told])
-                    if with_trace:
-                        mine ^= splitmix64(trace[rows, 0] ^ splitmix64(trace[rows, 1]))
-                        theirs ^= splitmix64(spans.trace[told, 0] ^ splitmix64(spans.trace[told, 1]))
+                    halves = (0, 1) if with_trace else ()
+                    mine = _key(tgid[rows], towards[rows], *(trace[rows, half] for half in halves))
+                    theirs = _key(spans.tgid[told], said[told], *(spans.trace[told, half] for half in halves))
                     self._enclose(found, rows, mine, told, theirs, start, end)
         return found
 
@@ -175,7 +178,7 @@ class Known:
     ) -> None:
         """Write the only span with the wanted key that began while the row's exchange went on."""
         began = self.spans.start[spans]
-        order, combined, distinct, origin = _sorted(keys, began)
+        order, combined, distinct, origin = _sorted(keys, began, end[rows])
         group = np.minimum(np.searchsorted(distinct, wanted), len(distinct) - 1)
         known = distinct[group] == wanted
         high = group.astype(np.uint64) << _TIME_BITS
@@ -204,7 +207,7 @@ class Known:
     ) -> None:
         """Write the span with the wanted key that began last before the row, if it ended after it."""
         tolerance = np.uint64(TOLERANCES_NS[1])
-        order, combined, distinct, origin = _sorted(keys, self.spans.start[spans])
+        order, combined, distinct, origin = _sorted(keys, self.spans.start[spans], end[rows])
         group = np.minimum(np.searchsorted(distinct, wanted), len(distinct) - 1)
         known = distinct[group] == wanted
         high = group.astype(np.uint64) << _TIME_BITS
@@ -226,20 +229,43 @@ class Known:
         found.span[rows[exact]] = spans[order[at[exact]]]
 
 
+def _first_to_go(tgid: NDArray[np.uint32], surplus: int) -> NDArray[np.intp]:
+    """(at most surplus,) rows, the oldest of the processes that have most of them: nobody makes others lose theirs.
+
+    tgid: (n,) of rows, the oldest first.
+
+    >>> _first_to_go(np.array([7, 9, 9, 9, 9, 7], np.uint32), 2)
+    array([1, 2])
+    """
+    order = np.argsort(tgid, kind="stable")
+    own = tgid[order]
+    ends = np.searchsorted(own, own, "right")
+    newer = np.empty(len(tgid), np.intp)
+    newer[order] = ends - np.arange(len(own))
+    return np.sort(np.argsort(-newer, kind="stable")[:surplus])
+
+
 def _context(tgid: NDArray[np.uint32], trace: NDArray[np.uint64], parent: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    return splitmix64(parent ^ trace[:, 1]) ^ trace[:, 0] ^ tgid
+    return _key(tgid, parent, trace[:, 0], trace[:, 1])
 
 
-def _pair(tgid: NDArray[np.uint32], what: NDArray[np.uint16] | NDArray[np.uint8]) -> NDArray[np.uint64]:
-    return splitmix64(tgid.astype(np.uint64) << np.uint64(16) | what.astype(np.uint64))
+def _key(tgid: NDArray[np.uint32], *columns: NDArray[np.unsignedinteger]) -> NDArray[np.uint64]:
+    """(n,) one number for what these columns say."""
+    key = splitmix64(tgid ^ _SECRET)
+    for column in columns:
+        key = splitmix64(key ^ column)
+    return key
 
 
 def _sorted(
-    keys: NDArray[np.uint64], times: NDArray[np.uint64]
+    keys: NDArray[np.uint64], times: NDArray[np.uint64], ends: NDArray[np.uint64]
 ) -> tuple[NDArray[np.intp], NDArray[np.uint64], NDArray[np.uint64], np.uint64]:
-    """Order by key and time; group number and time in one number, in that order; the distinct keys; origin of times."""
+    """Order by key and time; group number and time in one number, in that order; the distinct keys; origin of times.
+
+    ends: (m,) of the exchanges: their times can be told apart, whatever spans say of when they began."""
     distinct, group = groups(keys)
-    origin = times.min()
+    latest = ends.max()
+    origin = np.maximum(times.min(), latest - np.minimum(latest, _TIME_MASK))
     combined = group.astype(np.uint64) << _TIME_BITS | _clock(times, origin)
     order = np.argsort(combined)
     return order, combined[order], distinct, origin

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otel_ebpf.foreign.known import NONE, Known
+from otel_ebpf.foreign.known import LIMIT, NONE, Known
 from otel_ebpf.foreign.listening import port_of
 from otel_ebpf.foreign.spans import CLIENT, SERVER, ForeignSpans, Reader
 from otel_ebpf.foreign.streams import MOST, Export
@@ -183,3 +183,47 @@ def test_a_call_within_two_spans_is_told_of_but_not_by_which() -> None:
     assert (found.covered.tolist(), found.span.tolist()) == ([True], [NONE])
     other = known.calls(*one, np.array([5432], np.uint16), np.array([3], np.uint8), trace)
     assert other.covered.tolist() == [False]
+
+
+HOURS = 3600 * 10**9
+
+
+@pytest.mark.parametrize("began", [1, 2**62], ids=["at boot", "in the future"])
+def test_a_span_of_another_process_that_began_at_a_strange_time_changes_nothing(began: int) -> None:
+    """On a host that is up for a day, whose clocks have not so many bits."""
+    base, victim, stranger = 24 * HOURS, 9, 8
+    told = [
+        (victim, SERVER, TRACE, bytes([i]) * 8, bytes(8), base + i * 10**8, base + i * 10**8 + 10**7, 4000, 0)
+        for i in range(1, 4)
+    ]
+    strange = (stranger, SERVER, TRACE, OWN, bytes(8), began, max(began, base) + HOURS, 4000, 0)
+    known = Known()
+    known.hear(ForeignSpans.of([strange, *told]), base)
+    start = np.array([base, *(row[5] for row in told)], np.uint64)
+    none = np.zeros(4, np.uint64)
+    tgid, port = np.array([stranger] + [victim] * 3, np.uint32), np.full(4, 4000, np.uint16)
+    found = known.requests(tgid, start, start + np.uint64(10**7), port, np.zeros((4, 2), np.uint64), none, base)
+    assert found.tolist() == [NONE, 1, 2, 3]
+
+
+def test_nobody_makes_the_context_of_anothers_request_its_own() -> None:
+    """Who called it knows the context, and can make one that is like it but for its own process id."""
+    victim, stranger = 9, 8
+    first, second = np.frombuffer(TRACE, np.uint64).tolist()
+    made = (first ^ victim ^ stranger).to_bytes(8, "little") + second.to_bytes(8, "little")
+    known = Known()
+    known.hear(ForeignSpans.of([(stranger, SERVER, made, OWN, PARENT, 105, 109, 0, 0)]), 0)
+    context = np.frombuffer(TRACE * 2, np.uint64).reshape(2, 2), np.frombuffer(PARENT * 2, np.uint64)
+    start = np.array([100, 100], np.uint64)
+    tgid = np.array([victim, stranger], np.uint32)
+    found = known.requests(tgid, start, start + np.uint64(20), np.zeros(2, np.uint16), *context, 0)
+    assert found.tolist() == [NONE, NONE]
+
+
+def test_who_tells_much_makes_nobody_else_forgotten() -> None:
+    known = Known()
+    known.hear(ForeignSpans.of([(9, SERVER, TRACE, OWN, PARENT, 5, 9, 0, 0)] * 10), 0)
+    for _ in range(3):
+        known.hear(ForeignSpans.of([(8, SERVER, TRACE, OWN, PARENT, 5, 9, 0, 0)] * (LIMIT // 2)), 0)
+    assert np.count_nonzero(known.spans.tgid == 9) == 10
+    assert (len(known.spans), known.forgotten) == (LIMIT, LIMIT // 2 + 10)
