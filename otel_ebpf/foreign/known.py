@@ -58,8 +58,9 @@ class Known:
         self._told = self._places.column(np.uint64)
 
     def hear(self, spans: ForeignSpans, now: int) -> None:
-        """More of them, at CLOCK_MONOTONIC `now`."""
+        """More of them, at CLOCK_MONOTONIC `now`. What was heard already (a retry, a second exporter) counts once."""
         if len(spans):
+            spans = spans.take(self._new(spans))
             np.maximum.at(self._told, self._places.take(spans.tgid), spans.end)
         kept = (self._heard + np.uint64(KEEP_NS)) > np.uint64(now)
         surplus = int(np.count_nonzero(kept)) + len(spans) - LIMIT
@@ -70,6 +71,14 @@ class Known:
             spans = spans.take(np.arange(max(len(spans) - LIMIT, 0), len(spans)))
         self.spans = ForeignSpans.concat([self.spans.take(kept), spans])
         self._heard = np.append(self._heard[kept], np.full(len(spans), now, np.uint64))
+
+    def _new(self, spans: ForeignSpans) -> NDArray[np.intp]:
+        """(m,) which of them, each once, were not heard of."""
+        _, first = np.unique(_identity(spans), return_index=True)
+        first.sort()
+        before = self.spans.take(np.isin(self.spans.tgid, np.unique(spans.tgid)))
+        found: NDArray[np.intp] = first[~np.isin(_identity(spans)[first], _identity(before))]
+        return found
 
     def told(self, tgid: NDArray[np.uint32]) -> NDArray[np.uint64]:
         """(n,) latest end of a span that each process exported; 0: it exports nothing that can be read."""
@@ -247,6 +256,10 @@ def _first_to_go(tgid: NDArray[np.uint32], surplus: int) -> NDArray[np.intp]:
 
 def _context(tgid: NDArray[np.uint32], trace: NDArray[np.uint64], parent: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return _key(tgid, parent, trace[:, 0], trace[:, 1])
+
+
+def _identity(spans: ForeignSpans) -> NDArray[np.uint64]:
+    return _key(spans.tgid, spans.span, spans.trace[:, 0], spans.trace[:, 1])
 
 
 def _key(tgid: NDArray[np.uint32], *columns: NDArray[np.unsignedinteger]) -> NDArray[np.uint64]:

@@ -220,10 +220,21 @@ def test_nobody_makes_the_context_of_anothers_request_its_own() -> None:
     assert found.tolist() == [NONE, NONE]
 
 
+def test_what_is_told_twice_counts_once() -> None:
+    """Retries, two exporters in one process, spans that are handed in as well."""
+    known = Known()
+    row = (9, SERVER, TRACE, OWN, PARENT, 5, 9, 0, 0)
+    other = (9, SERVER, TRACE, PARENT, OWN, 5, 9, 0, 0)
+    known.hear(ForeignSpans.of([row, row]), 0)
+    known.hear(ForeignSpans.of([other, row]), 0)
+    assert known.spans.span.tobytes() == OWN + PARENT
+
+
 def test_who_tells_much_makes_nobody_else_forgotten() -> None:
     known = Known()
-    known.hear(ForeignSpans.of([(9, SERVER, TRACE, OWN, PARENT, 5, 9, 0, 0)] * 10), 0)
-    for _ in range(3):
-        known.hear(ForeignSpans.of([(8, SERVER, TRACE, OWN, PARENT, 5, 9, 0, 0)] * (LIMIT // 2)), 0)
+    known.hear(ForeignSpans.of((9, SERVER, TRACE, n.to_bytes(8, "big"), PARENT, 5, 9, 0, 0) for n in range(10)), 0)
+    for first in range(0, 3 * LIMIT // 2, LIMIT // 2):
+        more = (n.to_bytes(8, "big") for n in range(first, first + LIMIT // 2))
+        known.hear(ForeignSpans.of((8, SERVER, TRACE, own, PARENT, 5, 9, 0, 0) for own in more), 0)
     assert np.count_nonzero(known.spans.tgid == 9) == 10
     assert (len(known.spans), known.forgotten) == (LIMIT, LIMIT // 2 + 10)

@@ -220,6 +220,7 @@ def test_memory_is_bounded() -> None:
     many = ForeignSpans.concat([span(Process(5, 5), SERVER, i + 1, 0, i, i + 1) for i in range(100)])
     for _ in range(known.LIMIT // 100 + 10):
         world.hear(many)
+        many.span += np.uint64(100)
     assert len(world.completion.known.spans) == known.LIMIT and world.completion.known.forgotten > 0
     world.now = 10**6
     world.hear(many)
