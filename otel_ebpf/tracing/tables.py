@@ -29,10 +29,9 @@ _FLAGS = (
 class RequestTable:
     """Requests that have ended. passed_on: (m,) a call took it out of its thread's queue, or it needed none.
 
-    gone: (m,) when; NEVER: not yet, 0: it needed none.
-    answered: (m,) the same of the queue of responses. looked_at: (m,) the call upon whose response it was answered is
-    known. outcome: (m,) as of a call. kind: (m,) the same for requests of the same shape. counted: (m,) it is known how
-    many calls it put into a pool's line.
+    gone: (m,) when; NEVER: not yet, 0: it needed none. answered: (m,) the same of the queue of responses. looked_at:
+    (m,) the call upon whose response it was answered is known. outcome: (m,) as of a call. kind: (m,) the same for
+    requests of the same shape. counted: (m,) it is known how many calls it put into a pool's line.
     """
 
     span_id: Ids
