@@ -102,9 +102,10 @@ class Listening:
 
     def forget(self, tgids: Iterable[int]) -> None:
         """These processes ended, or execute another program, and all that they exported was taken."""
-        tgids = list(tgids)
-        self._receivers.forget(tgids)
-        self.reader.forwarders.difference_update(tgids)
+        gone = set(tgids)
+        if gone:
+            self._receivers.forget(gone)
+            self.reader.forwarders -= gone
 
     def take(self, chunks: NDArray[np.void] | None, connections: Connections, now: int) -> dict[int, Attributes]:
         """Chunks of exports (`struct export_chunk`); returns what their resources call the processes.

@@ -8,7 +8,7 @@ that received there ends: the next to serve there may be another program.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import TypeAlias
 
 import numpy as np
@@ -73,9 +73,8 @@ class Receivers:
             self.announced(connections.known())
         return ends
 
-    def forget(self, tgids: Iterable[int]) -> None:
+    def forget(self, gone: set[int]) -> None:
         """These processes ended, or execute another program."""
-        gone = set(tgids)
         for place in [place for place, received in self._places.items() if not received.isdisjoint(gone)]:
             del self._places[place]
 
