@@ -179,10 +179,7 @@ static __always_inline void end_mark(const struct jvm_runtime *r, struct heap_ma
 	bpf_ringbuf_submit(m, wakeup(&heap_marks, m->t >> 10));
 }
 
-/* For as long after such a call the process is one in which there are jobs. */
-#define HANDING_OVER_NS 60000000000ull
-
-static __always_inline void jvm_mark(struct jvm_runtime *r, const struct unit_at *at, u32 bits)
+static __always_inline void jvm_mark(const struct jvm_runtime *r, const struct unit_at *at, u32 bits)
 {
 	u64 thread = 0;
 
@@ -190,9 +187,9 @@ static __always_inline void jvm_mark(struct jvm_runtime *r, const struct unit_at
 		return;
 	u64 now = bpf_ktime_get_ns();
 	if (bits & MARK_JOB)
-		r->handed_over = now;
-	if (now - r->handed_over > HANDING_OVER_NS ||
-	    bpf_probe_read_user(&thread, sizeof(thread), (void *)(at->fsbase + r->slot)) || !thread)
+		note_job(at->tgid, now);
+	if (!has_jobs(at->tgid, now) || bpf_probe_read_user(&thread, sizeof(thread), (void *)(at->fsbase + r->slot)) ||
+	    !thread)
 		return;
 	struct heap_mark *m = begin_mark(r, at, thread, now, bits, 0);
 	if (!m)
@@ -213,8 +210,7 @@ static __always_inline void jvm_mark_carrier(const struct jvm_runtime *r, const 
 	if (!known || !r->heap_end || !r->virtual_class)
 		return;
 	u64 now = bpf_ktime_get_ns();
-	if (now - r->handed_over > HANDING_OVER_NS ||
-	    bpf_probe_read_user(&object, sizeof(object), (void *)known->handle) || !object)
+	if (!has_jobs(at->tgid, now) || bpf_probe_read_user(&object, sizeof(object), (void *)known->handle) || !object)
 		return;
 	struct heap_mark *m = begin_mark(r, at, known->thread, now, bits, unit);
 	if (!m)

@@ -101,6 +101,7 @@ static __always_inline void forget_runtime(u32 tgid)
 	bpf_map_delete_elem(&runtimes, &tgid);
 	bpf_map_delete_elem(&probe_hits, &tgid);
 	bpf_map_delete_elem(&requests_open, &tgid);
+	bpf_map_delete_elem(&jvm_jobs, &tgid);
 	bpf_map_delete_elem(&jvm_givers, &tgid);
 }
 

@@ -26,19 +26,42 @@ struct jvm_runtime {
 	u64 heap;   /* first address */
 	u64 heap_end;
 	u64 collections; /* address of their number, a u32 */
-	u64 handed_over; /* written here: when one of its threads made a call without a request of its own last */
 	u64 collecting;  /* address of the flag that one is going on */
 	/* For waits_jvm.h, all 0 where it is not to be read: */
-	u64 objects;               /* pointers to objects count from here, */
-	u32 shift;                 /* in units of 1 << shift bytes, */
-	u32 narrow;                /* if they are words of 32 bits */
-	u32 class_word;            /* in an object: 32 bits that tell its class */
-	u32 virtual_class;         /* of java.lang.VirtualThread */
-	u32 starts[WAIT_STARTS];   /* its fields that are followed */
+	u64 objects;             /* pointers to objects count from here, */
+	u32 shift;               /* in units of 1 << shift bytes, */
+	u32 narrow;              /* if they are words of 32 bits */
+	u32 class_word;          /* in an object: 32 bits that tell its class */
+	u32 virtual_class;       /* of java.lang.VirtualThread */
+	u32 starts[WAIT_STARTS]; /* its fields that are followed */
 	u32 unused;
 	u32 classes[WAIT_CLASSES]; /* that are passed, */
 	u32 fields[WAIT_CLASSES];  /* and which of their fields are followed: two halves, 1: it leads to a thread */
 };
+
+/* When a thread of the process last worked on a job that another one gave it. In a map of its own: what is above is filled
+ * anew whenever user space finds more of it. Owner: the process. */
+TABLE(jvm_jobs, u32, u64, 1024);
+/* For as long after a job the process is one in which there are jobs. */
+#define JOBS_NS 60000000000ull
+
+static __always_inline void note_job(u32 tgid, u64 now)
+{
+	u64 *last = bpf_map_lookup_elem(&jvm_jobs, &tgid);
+
+	if (last)
+		*last = now;
+	else
+		bpf_map_update_elem(&jvm_jobs, &tgid, &now, BPF_ANY);
+}
+
+/* Another CPU may have noted one after `now`. */
+static __always_inline bool has_jobs(u32 tgid, u64 now)
+{
+	const u64 *last = bpf_map_lookup_elem(&jvm_jobs, &tgid);
+
+	return last && now < *last + JOBS_NS;
+}
 
 struct java_thread {
 	u64 thread; /* JavaThread * */

@@ -117,7 +117,7 @@ static __always_inline u64 who_waits(const struct jvm_runtime *r, u64 object, u6
 }
 
 /* The first word holds, unless another one is heard: then nothing does, which is told as the origin 0. */
-static __always_inline void jvm_tell_waiter(struct jvm_runtime *r, const struct unit_at *at, u64 unit)
+static __always_inline void jvm_tell_waiter(const struct jvm_runtime *r, const struct unit_at *at, u64 unit)
 {
 	u64 id = (u64)at->tgid << 32 | at->tid, object = 0, self = unit & ((1ull << 56) - 1);
 	struct java_thread *known = bpf_map_lookup_elem(&java_threads, &id);
@@ -128,7 +128,7 @@ static __always_inline void jvm_tell_waiter(struct jvm_runtime *r, const struct 
 	u64 waits = who_waits(r, object, self);
 	if (!waits)
 		return;
-	r->handed_over = bpf_ktime_get_ns();
+	note_job(at->tgid, bpf_ktime_get_ns());
 	u64 parent = waits == ~0ull ? 0 : UNIT(UNIT_VIRTUAL, waits);
 	struct ancestor *before = bpf_map_lookup_elem(&ancestry, &key);
 	if (!before) {
