@@ -338,7 +338,7 @@ static __always_inline void grpc_writes(const struct go_runtime *r, const struct
 	static __always_inline int NAME(struct pt_regs *ctx)                                                           \
 	{                                                                                                              \
 		u32 tgid = bpf_get_current_pid_tgid() >> 32;                                                           \
-		struct runtime *found = bpf_map_lookup_elem(&runtimes, &tgid);                                         \
+		const struct runtime *found = bpf_map_lookup_elem(&runtimes, &tgid);                                   \
 		count_hit(tgid);                                                                                       \
 		if (!found || found->kind != RUNTIME_GO || !found->go.ATTACHED)                                        \
 			return 0;                                                                                      \

@@ -9,7 +9,7 @@ static __always_inline int born(u64 object, u32 kind)
 
 	look_at_self(&at);
 	count_hit(at.tgid);
-	struct runtime *r = find_runtime(at.tgid);
+	const struct runtime *r = find_runtime(at.tgid);
 	if (!r || r->kind != RUNTIME_PYTHON || !object)
 		return 0;
 	struct object_key key = { object, at.tgid, r->python.epoch };

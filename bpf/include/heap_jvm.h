@@ -136,7 +136,7 @@ static __always_inline void see_giver(const struct jvm_runtime *r, u32 tgid, str
 /* A function of its own, as the stack is short where it is called. */
 __noinline int see_givers(u32 tgid)
 {
-	struct runtime *r = bpf_map_lookup_elem(&runtimes, &tgid);
+	const struct runtime *r = bpf_map_lookup_elem(&runtimes, &tgid);
 	struct givers *g = bpf_map_lookup_elem(&jvm_givers, &tgid);
 
 	if (!r || r->kind != RUNTIME_JVM || !g)

@@ -33,7 +33,8 @@ struct unit_at {
 #include "unit_node.h"
 #include "unit_python.h"
 
-/* The layout of one process. Owner: the process. */
+/* The layout of one process. Owner: the process. User space writes it anew whenever it finds out more, so the kernel side
+ * keeps nothing in it. */
 struct runtime {
 	u32 kind; /* enum runtime_kind */
 	u32 unused;
@@ -65,10 +66,10 @@ TABLE(requests_open, u32, struct open_since, 8192);
 
 #include "heap_jvm.h"
 
-static __always_inline struct runtime *find_runtime(u32 tgid)
+static __always_inline const struct runtime *find_runtime(u32 tgid)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
-	struct runtime *r = bpf_map_lookup_elem(&runtimes, &tgid);
+	const struct runtime *r = bpf_map_lookup_elem(&runtimes, &tgid);
 
 	/* Of the process: each further thread has the flag, as nothing but exec clears it. */
 	if (r || !(BPF_CORE_READ(task, group_leader, flags) & PF_FORKNOEXEC))
@@ -90,7 +91,7 @@ static __always_inline u32 runtime_of(struct thread *t)
 		return RUNTIME_NONE;
 	if (t->epoch != *epoch) {
 		t->epoch = *epoch;
-		struct runtime *r = find_runtime(bpf_get_current_pid_tgid() >> 32);
+		const struct runtime *r = find_runtime(bpf_get_current_pid_tgid() >> 32);
 		t->runtime = r ? r->kind : RUNTIME_NONE;
 	}
 	return t->runtime;
@@ -132,7 +133,7 @@ __noinline u64 goroutine_of(u64 conn, u64 regs, u32 send, u32 client)
 	struct unit_at at = { .conn = conn, .regs = regs };
 
 	look_at_self(&at);
-	struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
+	const struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
 	return r && r->kind == RUNTIME_GO ? go_unit(&r->go, &at, send, client) : 0;
 }
 
@@ -141,7 +142,7 @@ __noinline u64 unit_of(u64 conn, u64 regs)
 	struct unit_at at = { .conn = conn, .regs = regs };
 
 	look_at_self(&at);
-	struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
+	const struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
 	if (!r)
 		return 0;
 	if (r->kind == RUNTIME_PYTHON)
@@ -164,7 +165,7 @@ __noinline int mark_heap(u64 conn, u32 bits)
 	struct unit_at at = { .conn = conn };
 
 	look_at_self(&at);
-	struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
+	const struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
 	if (r && r->kind == RUNTIME_JVM)
 		jvm_mark(&r->jvm, &at, bits);
 	return 0;
@@ -176,7 +177,7 @@ __noinline int ask_who_waits(u64 unit)
 	struct unit_at at = {};
 
 	look_at_self(&at);
-	struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
+	const struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
 	if (r && r->kind == RUNTIME_JVM && r->jvm.virtual_class)
 		jvm_tell_waiter(&r->jvm, &at, unit);
 	return 0;
@@ -187,7 +188,7 @@ __noinline int mark_carrier(u64 conn, u32 bits, u64 unit)
 	struct unit_at at = { .conn = conn };
 
 	look_at_self(&at);
-	struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
+	const struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
 	if (r && r->kind == RUNTIME_JVM)
 		jvm_mark_carrier(&r->jvm, &at, bits, unit);
 	return 0;
@@ -199,7 +200,7 @@ __noinline int segment_after(u64 after)
 	struct unit_at at = {};
 
 	look_at_self(&at);
-	struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
+	const struct runtime *r = bpf_map_lookup_elem(&runtimes, &at.tgid);
 	if (r && r->kind == RUNTIME_NODE)
 		node_segment(&r->node, &at, after);
 	return 0;
