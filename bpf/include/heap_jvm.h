@@ -48,44 +48,45 @@ static __always_inline void find_objects(const struct jvm_runtime *r, u64 thread
 }
 
 /* Threads of a process that may give jobs away: that have a request open, or answer those that others read. A slot is taken
- * at the request and given back at the response, or taken by another thread where all are in use; what two do to one at the
- * same time may lose a giver, and with it what decides some calls. Owner: the process. */
+ * at the request and given back at the response, whoever writes that, or taken by another thread where all are in use; what
+ * two do to one at the same time may lose a giver, and with it what decides some calls. Owner: the process. */
 enum { GIVERS = 32 };
 struct givers {
 	u64 thread[GIVERS]; /* JavaThread *, 0: free */
 	u64 start[GIVERS];  /* of the buffer in which it was seen last */
+	u64 conn[GIVERS];   /* of which it read the request; 0: it answers what others read */
 	u32 tid[GIVERS];
-	u8 answers[GIVERS]; /* what others read */
 };
 TABLE(jvm_givers, u32, struct givers, 1024);
 
-static __always_inline void note_giver(u32 tgid, u32 tid, u64 thread, u64 start, bool answers)
+static __always_inline void note_giver(const struct unit_at *at, u64 thread, u64 start, bool answers)
 {
 	static struct givers none;
-	struct givers *g = bpf_map_lookup_elem(&jvm_givers, &tgid);
+	struct givers *g = bpf_map_lookup_elem(&jvm_givers, &at->tgid);
 
 	if (!g) {
-		bpf_map_update_elem(&jvm_givers, &tgid, &none, BPF_NOEXIST);
-		g = bpf_map_lookup_elem(&jvm_givers, &tgid);
+		bpf_map_update_elem(&jvm_givers, &at->tgid, &none, BPF_NOEXIST);
+		g = bpf_map_lookup_elem(&jvm_givers, &at->tgid);
 	}
 	if (!g)
 		return;
-	u32 slot = tid % GIVERS; /* if none is free */
+	u32 slot = at->tid % GIVERS; /* if none is free */
 	bool read = false;
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < GIVERS; i++) {
-		if (g->thread[i] == thread) {
-			read |= !g->answers[i];
+		bool own = g->thread[i] == thread, handed_over = answers && g->conn[i] == at->conn;
+
+		read |= own && g->conn[i];
+		if (own || handed_over)
 			g->thread[i] = 0;
-		}
 		if (!g->thread[i])
 			slot = i;
 	}
 	if (answers && read)
 		return;
 	slot &= GIVERS - 1;
-	g->answers[slot] = answers;
-	g->tid[slot] = tid;
+	g->conn[slot] = answers ? 0 : at->conn;
+	g->tid[slot] = at->tid;
 	g->start[slot] = start;
 	g->thread[slot] = thread;
 }
@@ -197,7 +198,7 @@ static __always_inline void jvm_mark(const struct jvm_runtime *r, const struct u
 	if (bits & MARK_JOB)
 		find_objects(r, thread, m);
 	if (!(bits & MARK_CLIENT))
-		note_giver(at->tgid, at->tid, thread, m->start, bits & MARK_SENDS);
+		note_giver(at, thread, m->start, bits & MARK_SENDS);
 	end_mark(r, m);
 }
 
