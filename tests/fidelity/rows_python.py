@@ -139,7 +139,7 @@ ROWS = (
     _row("uvicorn-uvloop", "FastAPI, httpx on uvloop", _uvicorn("uvloop"), modes=BOTH),
     _row(
         "hypercorn",
-        "FastAPI, httpx",
+        "FastAPI, httpx; Hypercorn",
         _with_backend(
             *("sh", "-c", "cd {apps}/python_asgi; exec {cache}/python/bin/hypercorn --bind 127.0.0.1:{port} app:app")
         ),

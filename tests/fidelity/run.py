@@ -27,7 +27,9 @@ def main() -> int:
     parser.add_argument("--rate", type=float, help="requests a second (default: the row's)")
     parser.add_argument("--fast", action="store_true", help="a backend that answers in 0.2 to 3 ms")
     parser.add_argument("--json", type=Path, help="a file for all that was counted")
-    parser.add_argument("--into", type=Path, help="a document whose table is to be replaced, as docs/causality.md")
+    parser.add_argument(
+        "--into", type=Path, help="a document in whose table these rows are to be replaced, as docs/causality.md"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="rows that run at the same time (default 1)")
     parser.add_argument("--keep", type=Path, help="a folder for spans, truth and logs of each run")
     parser.add_argument("--list", action="store_true", help="name the rows, and what they lack here")

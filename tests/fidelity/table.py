@@ -44,12 +44,16 @@ BEGIN, END = "<!-- measured: make fidelity -->\n", "<!-- end -->\n"
 
 
 def into(text: str, outcomes: Sequence[Outcome]) -> str:
-    """The document with the outcomes as the table between BEGIN and END; ValueError if it has no such place."""
+    """The document with the outcomes' rows in the table between BEGIN and END; ValueError if it has no such place.
+
+    Rows that were not run stay as they are.
+    """
     before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    old, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"no {BEGIN.strip()} … {END.strip()}")
-    return f"{before}{BEGIN}{markdown(outcomes)}{END}{after}"
+    lines = {tuple(line.split(" | ")[:2]): line for line in (old + markdown(outcomes)).splitlines(keepends=True)}
+    return f"{before}{BEGIN}{''.join(lines.values())}{END}{after}"
 
 
 def markdown(outcomes: Sequence[Outcome]) -> str:
