@@ -151,7 +151,7 @@ class Pipeline:
         self.listening = Listening(self.foreign, self.clock.offset, follow, leave)
         callers = Callers()
         self.foreign.met = callers.note
-        self.completing = Completing(self.listening, self._encode_again, self.resources.called, callers)
+        self.completing = Completing(self.listening, self._encode_again, self.resources.identified, callers)
         self.assembler = Assembler(
             int(config.hold.time * 1e9),
             config.hold.spans,

@@ -33,21 +33,21 @@ ANSWER_S = 15.0
 class Completing:
     """Answers requests: `ask` (see `Questions`) from any thread, all else from the agent's loop.
 
-    encode: batch → messages of OTLP. called: the processes of a service name. callers: foreign root → our client span.
+    encode: batch → messages of OTLP. identified: `Resources.identified`. callers: foreign root → our client span.
     """
 
     def __init__(
         self,
         listening: Listening,
         encode: Callable[[Spans], Iterable[Message]],
-        called: Callable[[str], list[int]],
+        identified: Callable[[int, str], int],
         callers: Mapping[bytes, bytes],
     ) -> None:
         self.enabled = False
         """Whether anything is remembered."""
         self._listening = listening
         self._encode = encode
-        self._called = called
+        self._identified = identified
         self._callers = callers
         self._recent = Recent()
         self._questions = Questions(ANSWER_S)
@@ -74,11 +74,8 @@ class Completing:
     def _tgid(self, resource: Resource) -> int:
         """The process that a resource is of, 0: not one that is known here."""
         pid = next((p.value.int_value for p in resource.attributes if p.key == "process.pid"), 0)
-        if 0 < pid < 1 << 22:
-            return pid
         name = next((p.value.string_value for p in resource.attributes if p.key == "service.name"), "")
-        found = self._called(name) if name else []
-        return found[0] if len(found) == 1 else 0
+        return self._identified(pid, name)
 
     def _completed(self, request: ExportTraceServiceRequest) -> bytes:
         for resource in request.resource_spans:

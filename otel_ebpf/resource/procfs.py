@@ -48,6 +48,7 @@ class Process:
     """One process. start: clock ticks after boot; with pid it names the process for as long as the host runs.
 
     executable: path in the process's own mount namespace, "" if not known. cgroup: text of /proc/PID/cgroup.
+    own_pid: as it calls itself, in its own pid namespace.
     """
 
     pid: int
@@ -60,6 +61,7 @@ class Process:
     environment: Mapping[str, str] = field(default_factory=dict)
     cgroup: str = ""
     uid: int | None = None
+    own_pid: int = 0
 
     @property
     def start_ns(self) -> int:
@@ -119,6 +121,7 @@ def files_of(pid: int) -> Files:
 
 def _read(pid: int, directory: int) -> Process:
     comm, parent, start = _stat(_content("stat", directory, 1024))
+    status = _content("status", directory, 4096)
     return Process(
         pid=pid,
         parent=parent,
@@ -129,7 +132,8 @@ def _read(pid: int, directory: int) -> Process:
         cwd=_link("cwd", directory).removesuffix(" (deleted)"),
         environment=_environment(_content_or_nothing("environ", directory, _MOST_ENVIRONMENT)),
         cgroup=_content_or_nothing("cgroup", directory, 16 << 10).decode(errors="replace"),
-        uid=_uid(_content("status", directory, 4096)),
+        uid=_uid(status),
+        own_pid=_own_pid(status) or pid,
     )
 
 
@@ -157,6 +161,13 @@ def _uid(status: bytes) -> int | None:
     """The effective user: proc_pid_status(5), "Uid: real effective saved filesystem"."""
     _, found, rest = status.partition(b"\nUid:")
     return int(rest.split(maxsplit=2)[1]) if found else None
+
+
+def _own_pid(status: bytes) -> int:
+    """In the innermost pid namespace: proc_pid_status(5), "NSpid: the outermost … the innermost"."""
+    _, _, rest = status.partition(b"\nNSpid:")
+    numbers = rest.partition(b"\n")[0].split()
+    return int(numbers[-1]) if numbers else 0
 
 
 def _content(name: str, directory: int, most: int) -> bytes:

@@ -165,13 +165,15 @@ class Resources:
         self._settle(pid)
         return True
 
-    def called(self, service: str) -> list[int]:
-        """The living processes of a service."""
-        return [
-            pid
-            for pid, lives in self._lives.items()
-            if lives[-1].until == _FOREVER and lives[-1].resource is not None and lives[-1].resource.service == service
-        ]
+    def identified(self, own_pid: int, service: str) -> int:
+        """The living process that has this id in its own pid namespace; of several, or if none is told (0), the one of
+        this service. 0: nobody, or still several."""
+        found = {pid: lives[-1] for pid, lives in self._lives.items() if lives[-1].until == _FOREVER}
+        if own_pid:
+            found = {pid: life for pid, life in found.items() if life.process and life.process.own_pid == own_pid}
+        if not own_pid or len(found) > 1:
+            found = {pid: life for pid, life in found.items() if life.resource and life.resource.service == service}
+        return next(iter(found)) if len(found) == 1 else 0
 
     # ---- lives ----
 

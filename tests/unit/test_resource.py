@@ -274,6 +274,33 @@ def test_a_process_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read.count(process.pid) == 1
 
 
+def test_a_process_is_identified_by_the_id_that_it_has_for_itself() -> None:
+    """An SDK in a container reports such a one; another process of the host may have the same."""
+    found, table = fresh()
+    inside = ["unshare", "--fork", "--pid", sys.executable, "-c", "import os; print(os.getpid(), flush=True); input()"]
+    with started(["sleep", "60"]) as outside, spoken(inside, OTEL_SERVICE_NAME="inside") as (parent, said):
+        child = int(Path(f"/proc/{parent}/task/{parent}/children").read_text())
+        names = [service(found, table, pid) for pid in (outside.pid, child)]
+        assert (said, names) == ("1", ["sleep", "inside"])
+        assert found.identified(1, "") == child
+        assert found.identified(outside.pid, "") == outside.pid
+        assert found.identified(child, "") == 0
+        assert (found.identified(0, "inside"), found.identified(0, "another")) == (child, 0)
+        with spoken(inside, OTEL_SERVICE_NAME="second") as (parent, _):
+            second = int(Path(f"/proc/{parent}/task/{parent}/children").read_text())
+            service(found, table, second)
+            assert [found.identified(1, name) for name in ("", "inside", "second")] == [0, child, second]
+
+
+@contextmanager
+def spoken(command: list[str], **env: str) -> Iterator[tuple[int, str]]:
+    """A process, and the first line that it, or its child, says."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**CLEAN, **env}) as child:
+        assert child.stdout is not None
+        yield child.pid, child.stdout.readline().decode().strip()
+        child.communicate(b"\n")
+
+
 def test_rows_of_a_process_that_has_ended_are_still_its_own() -> None:
     found, table = fresh()
     with started(["sleep", "60"]) as process:
