@@ -19,6 +19,7 @@ from otel_ebpf.foreign.spans import CLIENT, PRODUCER, SERVER, ForeignSpans
 from otel_ebpf.tracing.ids import splitmix64
 from otel_ebpf.tracing.keys import groups
 from otel_ebpf.tracing.places import Places
+from otel_ebpf.tracing.queues import how_many
 
 NONE = -1
 LIMIT = 1 << 16
@@ -301,10 +302,8 @@ def _once_within(
 ) -> NDArray[np.bool_]:
     """(len(rows),) whether the span found for a row began within no other exchange of its process."""
     alone = found[rows] != NONE
-    for i in alone.nonzero()[0].tolist():  # few: ordinary spans tell a port
-        span = found[rows[i]]
-        began = span_start[span]
-        within = (tgid == span_tgid[span]) & (start <= began + np.uint64(TOLERANCES_NS[1])) & (began <= end)
-        alone[i] = np.count_nonzero(within) == 1
+    spans = found[rows[alone]]
+    early = start - np.minimum(start, np.uint64(TOLERANCES_NS[1]))
+    alone[alone] = how_many(tgid.astype(np.uint64), early, end, span_tgid[spans], span_start[spans]) == 1
     result: NDArray[np.bool_] = alone
     return result

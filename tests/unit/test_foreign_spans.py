@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otel_ebpf.foreign.known import LIMIT, NONE, Known
+from otel_ebpf.foreign.known import LIMIT, NONE, SETTLED_NS, Known
 from otel_ebpf.foreign.listening import port_of
 from otel_ebpf.foreign.spans import CLIENT, SERVER, ForeignSpans, Reader
 from otel_ebpf.foreign.streams import MOST, Export
@@ -171,6 +171,35 @@ def test_requests_are_matched_by_port_as_their_plain_twin_does(
             assert sum(candidates == other for other in fits) == 1
         elif len(candidates) == 1:
             assert sum(candidates == other for other in fits) > 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)), max_size=8),
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)), min_size=1, max_size=8),
+    st.booleans(),
+)
+def test_where_no_port_is_told_both_have_to_be_the_only_one(
+    told: list[tuple[int, int]], rows: list[tuple[int, int]], settled: bool
+) -> None:
+    ms, base = 10**7, 10**12
+    spans = ForeignSpans.of(
+        (9, SERVER, TRACE, i.to_bytes(8, "little"), bytes(8), base + s * ms, base + (s + d) * ms, 0, 0)
+        for i, (s, d) in enumerate(told, 1)
+    )
+    known = Known()
+    known.hear(spans, base)
+    start = np.array([base + s * ms for s, _ in rows], np.uint64)
+    end = np.array([base + (s + d) * ms for s, d in rows], np.uint64)
+    none = np.zeros(len(rows), np.uint64)
+    now = base + 50 * ms + (SETTLED_NS if settled else 0)
+    tgid, port = np.full(len(rows), 9, np.uint32), np.full(len(rows), 4000, np.uint16)
+    found = known.requests(tgid, start, end, port, np.zeros((len(rows), 2), np.uint64), none, now)
+    fits = [[i for i, (s, _) in enumerate(told) if a <= s <= a + d] for a, d in rows]
+    only = [
+        mine[0] if settled and len(mine) == 1 and sum(mine[0] in other for other in fits) == 1 else NONE
+        for mine in fits
+    ]
+    assert found.tolist() == only
 
 
 def test_a_call_within_two_spans_is_told_of_but_not_by_which() -> None:
