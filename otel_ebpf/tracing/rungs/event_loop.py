@@ -117,6 +117,9 @@ class EventLoop(Rung):
         said = np.where(by_ids, named, said)
         # In a program that keeps the order the last thing received says nothing, and the other way round.
         retro = np.where(backward & ~(by_ids & table.followed[at]), table.retro[at], NOBODY)
+        # Of two responses that came at once, one may be for nobody: the order of the answers must not say otherwise.
+        other = (table.answers[at] != NOBODY) & (table.answers[at] != retro)
+        retro = np.where(other & (loops.alone.share(tgid) >= AGREES), NOBODY, retro)
         check = np.where(by_order & ~by_ids, table.retro_order[at], retro)
         check = np.where(table.followed[at] & (in_turn == NOBODY) & (said == NOBODY), NOBODY, check)
         # As long as it may turn out to keep an order, that must not say otherwise.
@@ -141,8 +144,9 @@ class EventLoop(Rung):
         share = np.where(table.handed_over[at], loops.handed_over.share(tgid), loops.turn.share(tgid))
         believed = share >= np.where(migrates, _BORNE_OUT, AGREES)
         believed &= ~self._apart(at) | (loops.turn_apart.share(tgid) >= AGREES)
-        # Where a request makes one call, one of two that went out in its turn is the loop's own.
-        strange = (believed & (table.retro[at] != table.turn[at]) & (loops.once.share(tgid) >= _ONCE)).nonzero()[0]
+        # Where a request makes one call, as far as is known, one of two that went out in its turn is the loop's own.
+        once = ~loops.once.known(tgid) | (loops.once.share(tgid) >= _ONCE)
+        strange = (believed & (table.retro[at] != table.turn[at]) & once).nonzero()[0]
         if len(strange):
             believed[strange[loops.claimed_twice(at[strange])]] = False
         if migrates.any():
