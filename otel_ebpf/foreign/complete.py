@@ -51,6 +51,8 @@ class Completing:
         self._callers = callers
         self._recent = Recent()
         self._questions = Questions(ANSWER_S)
+        self._arrived: list[ExportTraceServiceRequest] = []
+        """since the turn before: whose processes they tell of is known after the next drain"""
         self.ask = self._questions.ask
 
     def keep(self, spans: Spans, now: int, mine: NDArray[np.bool_] | None = None) -> None:
@@ -66,8 +68,9 @@ class Completing:
 
     def turn(self, now: int) -> None:
         """Take what was asked since, answer what is due."""
-        for request in self._questions.arrived(now + SETTLE_NS):
+        for request in self._arrived:
             self._listening.hear(self._listening.reader.handed_in(request, self._tgid), now)
+        self._arrived = list(self._questions.arrived(now + SETTLE_NS))
         for asked in self._questions.due(now):
             asked.reply(self._completed(asked.request))
 
