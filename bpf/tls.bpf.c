@@ -99,6 +99,7 @@ static __always_inline int leave(long returned, bool send, bool ex, bool storage
 	}
 	t->tls_conn = 0;
 	tell_name(tls, m.now);
+	heed_sweep(&tls->c);
 	u8 before = tls->c.phase;
 	if (before != REQUEST)
 		follow_socket(&tls->c);

@@ -29,7 +29,7 @@ static __always_inline void finish(struct conn *c, struct sock *sk, bool storage
 		return;
 	if (c->tls)
 		close_tls_socket(c, EXCHANGE_LAST | c->reset, now, storage);
-	find_server_late(c);
+	find_server_late(c, &c->x, c->phase == RESPONSE);
 	end_exchange(c, find_payload(sk, storage, false), now, EXCHANGE_LAST | c->reset, storage);
 	close_http2(c, EXCHANGE_LAST | c->reset, now);
 	/* Whoever closes it is mostly the thread that had its request open. */

@@ -91,15 +91,55 @@ static __always_inline void encrypted(struct conn *c, struct thread *t)
 	}
 }
 
+/* What was sent goes on, and is to be sent again. */
+static __always_inline void reopen(struct conn *c)
+{
+	c->unsent = (u64)c->x.n + 1;
+	count(STAT_REOPENED, 1);
+}
+
+/* Before a connection's phase is looked at: what has the sweep done with its exchange? */
+static __always_inline void heed_sweep(struct conn *c)
+{
+	if (c->unsent || (c->phase != REQUEST && c->phase != RESPONSE))
+		return;
+	if (c->phase == REQUEST) {
+		c->phase = IDLE;
+		return;
+	}
+	c->x.flags |= EXCHANGE_PARTIAL | (c->k.peer ? EXCHANGE_PEER : 0);
+	if (c->x.t_rsp_end == c->swept)
+		c->phase = REPORTED;
+	else /* it went on just then */
+		reopen(c);
+}
+
+/* Whether there is an exchange in progress that is to be sent; it is the caller's then. */
+static __always_inline bool take_exchange(struct conn *c, bool modern)
+{
+	heed_sweep(c);
+	if (c->phase != REQUEST && c->phase != RESPONSE)
+		return false;
+	if (claim(c, (u64)c->x.n + 1, modern))
+		return true;
+	heed_sweep(c); /* the sweep took it just now */
+	return c->phase == RESPONSE && claim(c, (u64)c->x.n + 1, modern);
+}
+
 static __always_inline void end_exchange(struct conn *c, struct payload *p, u64 now, u32 flags, bool modern)
 {
+	if (!take_exchange(c, modern)) {
+		c->phase = IDLE;
+		return;
+	}
 	if (c->phase == REQUEST) {
 		c->x.t_rsp_end = now; /* so long it was waited for */
 		if (p && !c->head)    /* of the answer before */
 			__builtin_memset(p->response, 0, RESPONSE_SMALL);
 		emit(c, p, now, flags | EXCHANGE_UNANSWERED, false, modern);
-	} else if (c->phase == RESPONSE)
+	} else {
 		emit(c, p, now, flags | (c->x.flags & EXCHANGE_PARTIAL ? EXCHANGE_AMENDS : 0), false, modern);
+	}
 	c->phase = IDLE;
 }
 
@@ -107,9 +147,12 @@ static __always_inline void begin_request(struct conn *c, struct payload *p, str
 {
 	struct exchange *x = &c->x;
 
+	c->unsent = 0; /* until it is whole */
+	barrier();
 	x->span_id = span_of(c->k.id, c->n);
 	x->conn = c->k.id;
 	x->t_req = m->begun;
+	x->t_req_end = m->now;
 	x->t_rsp = x->t_rsp_end = 0;
 	x->cause = 0;
 	x->after = x->unit_req = x->unit_rsp = 0;
@@ -126,6 +169,8 @@ static __always_inline void begin_request(struct conn *c, struct payload *p, str
 	c->interim = 0;
 	c->told = 0;
 	c->phase = REQUEST;
+	barrier();
+	c->unsent = (u64)x->n + 1;
 	count(STAT_BEGUN, 1);
 	if (c->head)
 		x->flags |= EXCHANGE_HEAD;
@@ -205,7 +250,6 @@ static __always_inline void extend_response(struct conn *c, struct payload *p, s
 {
 	struct exchange *x = &c->x;
 
-	x->t_rsp_end = m->now;
 	if (!c->head && p && x->rsp_cap == x->rsp_bytes) {
 		u32 have = x->rsp_cap;
 		if (have < RESPONSE_LARGE)
@@ -214,9 +258,11 @@ static __always_inline void extend_response(struct conn *c, struct payload *p, s
 			x->flags |= EXCHANGE_NO_RESPONSE;
 	}
 	x->rsp_bytes += m->len;
+	barrier();
+	x->t_rsp_end = m->now; /* by this the sweep's copy shows whether it has what is above */
 	if (c->phase == REPORTED) {
 		c->phase = RESPONSE;
-		count(STAT_REOPENED, 1);
+		reopen(c);
 	}
 }
 
@@ -274,6 +320,8 @@ static __always_inline void take_back_response(struct conn *c, struct thread *t)
 	struct exchange *x = &c->x;
 
 	c->interim += x->rsp_bytes;
+	if (c->phase == REPORTED)
+		reopen(c);
 	c->phase = REQUEST;
 	x->t_rsp = x->t_rsp_end = x->rsp_bytes = x->rsp_cap = 0;
 	if (t && t->answering == x->span_id) { /* begin_response() took it for answered */
@@ -524,21 +572,44 @@ static __always_inline void keep_open(u32 tgid, u64 since, u64 now)
 	o->seen = now;
 }
 
-/* Run over all connections by user space, some times a second while any exchange is in progress. */
+__noinline int emit_copy_global(struct conn *c, struct exchange *x, struct payload *p, u64 now, u32 flags)
+{
+	if (c && x)
+		emit_here(c, x, p, now, flags, true, false, true);
+	return 0;
+}
+
+/* Run over all connections by user space, some times a second while any exchange is in progress. Of a connection it writes
+ * nothing that its thread, which may be using it just now, writes too: see heed_sweep(). */
 static __always_inline void sweep(struct conn *c, struct payload *p, u64 now, bool modern)
 {
-	bool answered = c->phase == RESPONSE && now - c->x.t_rsp_end > config.idle_ns;
+	/* Before all else, as what is copied may be changing. */
+	u64 unsent = *(volatile u64 *)&c->unsent, answer = *(volatile u64 *)&c->x.t_rsp_end;
+	barrier();
+	u8 phase = c->phase;
+	struct exchange x = c->x;
+	bool answered = phase == RESPONSE && answer && (s64)(now - answer) > (s64)config.idle_ns;
+	bool given_up = phase == REQUEST && (s64)(now - x.t_req_end) > (s64)config.timeout_ns;
+	u32 flags;
 
-	if (!c->client && !answered && (c->phase == REQUEST || c->phase == RESPONSE))
-		keep_open(c->x.tgid, c->x.t_req, now);
+	if ((phase != REQUEST && phase != RESPONSE) || unsent != (u64)x.n + 1)
+		return;
+	if (!c->client && !answered)
+		keep_open(x.tgid, x.t_req, now);
+	if (!answered && !given_up)
+		return;
+	find_server_late(c, &x, answered);
 	if (answered) {
-		find_server_late(c);
-		emit(c, p, now, EXCHANGE_PARTIAL | (c->x.flags & EXCHANGE_PARTIAL ? EXCHANGE_AMENDS : 0), true, modern);
-		c->phase = REPORTED;
-	} else if (c->phase == REQUEST && now - c->x.t_req_end > config.timeout_ns) {
-		find_server_late(c);
-		end_exchange(c, p, now, 0, modern);
+		c->swept = x.t_rsp_end = answer;
+		flags = EXCHANGE_PARTIAL | (x.flags & EXCHANGE_PARTIAL ? EXCHANGE_AMENDS : 0);
+	} else {
+		x.t_rsp_end = now;
+		flags = EXCHANGE_UNANSWERED;
 	}
+	if (modern)
+		emit_copy_global(c, &x, p, now, flags);
+	else
+		emit_here(c, &x, p, now, flags, true, false, false);
 }
 
 __noinline int on_message_global(struct conn *c, struct payload *p, struct thread *t, struct message *m)

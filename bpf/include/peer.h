@@ -122,8 +122,8 @@ static __always_inline void find_server(struct conn *c, u32 seq)
 	c->head = e->payload && c->n >= 2;
 }
 
-/* Client, when an exchange ends before the next request could tell. */
-static __always_inline void find_server_late(struct conn *c)
+/* Client, when an exchange ends before the next request could tell. x: that, or a copy of it. */
+static __always_inline void find_server_late(struct conn *c, struct exchange *x, bool answered)
 {
 	u64 key = c->k.key;
 
@@ -133,9 +133,9 @@ static __always_inline void find_server_late(struct conn *c)
 	if (!e || !e->server)
 		return;
 	set_peer(c, e->server);
-	c->x.flags |= EXCHANGE_PEER;
-	if (e->payload && c->phase == RESPONSE)
-		c->x.flags |= EXCHANGE_HEAD;
+	x->flags |= EXCHANGE_PEER;
+	if (e->payload && answered)
+		x->flags |= EXCHANGE_HEAD;
 }
 
 static __always_inline void find_client(struct conn *c, u32 seq)

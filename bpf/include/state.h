@@ -29,6 +29,8 @@ struct conn {
 	u64 t_announced;     /* 0: never */
 	u64 t_told;          /* unix: when the response in progress was last sent as PARTIAL */
 	u64 ino;             /* hash map state only: tells a reused struct sock */
+	u64 unsent;          /* number + 1 of the exchange in progress, until somebody sends it: see claim() */
+	u64 swept;           /* x.t_rsp_end of what the sweep has sent */
 	u32 n;               /* exchanges so far */
 	u32 events;          /* the sending thread's event count after its last send; TLS socket: messages so far */
 	u32 tid;             /* that thread */

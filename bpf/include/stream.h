@@ -84,7 +84,8 @@ static __always_inline void on_stream(struct conn *c, struct sock *sk, struct th
 			else if (m->send && c->x.flags & EXCHANGE_NO_RESPONSE)
 				vouch_payload(c, false);
 		}
-	} else if (c->phase == RESPONSE && (c->told < AT_ONCE || m->now - c->t_told > AGAIN_NS)) {
+	} else if (c->phase == RESPONSE && (c->told < AT_ONCE || m->now - c->t_told > AGAIN_NS) &&
+		   take_exchange(c, storage)) {
 		/* That a unix socket is closed is not told when neither end reads its end of file. So what there is, is
 		 * sent at once and amended, of long responses now and then. */
 		emit(c, p, m->now, EXCHANGE_PARTIAL | (c->x.flags & EXCHANGE_PARTIAL ? EXCHANGE_AMENDS : 0), true,
@@ -163,6 +164,7 @@ static __always_inline int on_socket(struct sock *sk, struct message *m, bool st
 			hide_peer(c);
 		return 0;
 	}
+	heed_sweep(c);
 	/* One look at the task serves its storage, its ids and its registers. */
 	struct task_struct *task = storage ? bpf_get_current_task_btf() : 0;
 	struct thread *t = storage ? thread_of(task) : this_thread(false);

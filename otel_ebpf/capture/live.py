@@ -227,9 +227,7 @@ class LiveSource:
             counted = self.statistics()
             tidy = now - self._tidied >= TIDY_NS
             if self._sweep and (tidy or _in_progress(counted)):
-                self._sweep.run()
-                if self.tls:
-                    self.tls.sweep()
+                self.sweep()
                 self._open_since = self._read_open(now)
                 self._swept_until = time.monotonic_ns()
             elif not _in_progress(counted):
@@ -277,6 +275,13 @@ class LiveSource:
             self._heap_marks.read(),
             frames,
         )
+
+    def sweep(self) -> None:
+        """Look at all connections; what was answered and is idle, or long not answered, is in the rings then."""
+        if self._sweep:
+            self._sweep.run()
+        if self.tls:
+            self.tls.sweep()
 
     def statistics(self) -> dict[str, int]:
         """Counts of `enum stat`."""
