@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from otel_ebpf.tracing.statistics.bootstrap import first_guess, order_of_calls
-from otel_ebpf.tracing.statistics.chains import Placements, Runs, chains_of, fits
+from otel_ebpf.tracing.statistics.chains import Events, Placements, Runs, chains_of, fits
 from otel_ebpf.tracing.statistics.delays import Delays
 from otel_ebpf.tracing.statistics.exchanges import Alternatives, learn
 from otel_ebpf.tracing.statistics.matching import match
-from otel_ebpf.tracing.statistics.moves import CUTS, batch, runs, singles
+from otel_ebpf.tracing.statistics.moves import CUTS, batch, groups, runs, singles
 from otel_ebpf.tracing.statistics.observed import NONE, Bools, Floats, Ints, Observed
 from otel_ebpf.tracing.statistics.repair import oddness, repair
 
@@ -58,6 +58,7 @@ class _Work:
         self.free: Bools = (seen.known == NONE) & (seen.candidates > 0)
         self.order = list(range(seen.call_kinds))
         self.order_kept = np.zeros(self.delays.steps)
+        self._events = Events(seen, self.delays)
         self._batches: list[tuple[Alternatives, Ints, Ints]] = []
         self._price_of_none()
 
@@ -84,7 +85,7 @@ class _Work:
             before = self.parent.copy()
             self._learn()
             self._sweep()
-            repair(self.seen, self.delays, self.parent, self.free, self._none)
+            repair(self._events, self.parent, self.free, self._none)
             if (self.parent != before).mean() < _SETTLED:
                 break
         self._learn()
@@ -97,7 +98,7 @@ class _Work:
         self.parent[self.free] = NONE
         self.place_all()
         self._sweep()
-        repair(self.seen, self.delays, self.parent, self.free, self._none)
+        repair(self._events, self.parent, self.free, self._none)
         if self._cost() < cost:
             return first
         second: Ints = self.parent.copy()
@@ -139,7 +140,7 @@ class _Work:
         kinds = self.seen.call_kind
         share = np.bincount(kinds, differ) / np.maximum(np.bincount(kinds), 1)
         confidence: Floats = 1 / (1 + np.maximum(odds, together) + differ + share[kinds] ** 2)
-        odd = oddness(self.seen, final, chains_of(self.seen, self.delays, final).costs(), 75)
+        odd = oddness(self.seen, final, chains_of(self._events, final).costs(), 75)
         placed = final != NONE
         confidence[placed] /= 1 + np.exp(np.clip(odd[final[placed]], 0, 50) - 8)
         confidence[~placed] = 0
@@ -155,8 +156,9 @@ class _Work:
             found = Runs(calls, calls)
             done.add(found.key())
             yield self._alternatives_of(found, calls, final, None), np.arange(len(calls)), calls
+        together = groups(self.seen, final)
         for cut in CUTS:
-            found, run, member = runs(self.seen, final, self.free, cut)
+            found, run, member = runs(together, self.free, cut)
             if len(found) and found.key() not in done:
                 done.add(found.key())
                 yield self._alternatives_of(found, member, final, np.bincount(run)), run, member
@@ -177,17 +179,21 @@ class _Work:
                 done.add(Runs(calls, calls).key())
                 self.parent[calls] = NONE
                 self.parent[calls] = self._place(Runs(calls, calls))
+        together = groups(seen, self.parent)
         for cut in CUTS:
-            found, run, member = runs(seen, self.parent, self.free, cut)
+            found, run, member = runs(together, self.free, cut)
             if len(found) and found.key() not in done:
                 done.add(found.key())
+                before = self.parent[member]
                 self.parent[member] = NONE
                 self.parent[member] = self._place(found, np.bincount(run))[run]
+                if (self.parent[member] != before).any():
+                    together = groups(seen, self.parent)
 
     def _learn(self) -> None:
         if self._keep:
             return
-        self.delays.learn(chains_of(self.seen, self.delays, self.parent).steps())
+        self.delays.learn(chains_of(self._events, self.parent).steps())
         self._price_of_none()
 
     def _price_of_none(self) -> None:
@@ -198,7 +204,7 @@ class _Work:
 
     def _cost(self) -> float:
         lost = self.seen.call_kind[self.free & (self.parent == NONE)]
-        return float(chains_of(self.seen, self.delays, self.parent).costs().sum() + self._none[lost].sum())
+        return float(chains_of(self._events, self.parent).costs().sum() + self._none[lost].sum())
 
     def _place(self, found: Runs, size: Ints | None = None) -> Ints:
         ways = self._ways(found)
@@ -206,12 +212,12 @@ class _Work:
 
     def _place_ahead(self, found: Runs) -> Ints:
         run, request = self._fitting(found)
-        cost = chains_of(self.seen, self.delays, self.parent).ahead(found, run, request)
+        cost = chains_of(self._events, self.parent).ahead(found, run, request)
         return match(run, request, cost, np.full(len(found), _LOST), len(self.seen.request_start))
 
     def _ways(self, found: Runs) -> Placements:
         run, request = self._fitting(found)
-        return chains_of(self.seen, self.delays, self.parent).place(found, run, request)
+        return chains_of(self._events, self.parent).place(found, run, request)
 
     def _fitting(self, found: Runs) -> tuple[Ints, Ints]:
         run, request = self.seen.pairs(found.first)

@@ -52,44 +52,48 @@ class Placements:
     follows: Ints
 
 
+class Events:
+    """All events of a service: request i arrives: i, leaves: m + i; call i is sent: 2m + i, answered: 2m + n + i.
+
+    when: order in time. rank: of those at the same time. before, after: kinds (`Delays`). told, asked: see `Steps`.
+    """
+
+    def __init__(self, seen: Observed, delays: Delays) -> None:
+        self.seen, self.delays = seen, delays
+        m, n = len(seen.request_start), len(seen.call_start)
+        none, nothing = np.full(2 * m, NONE), np.full(n, NONE)
+        calls = seen.call_kind
+        self.time = np.concatenate([seen.request_start, seen.request_end, seen.call_start, seen.call_end])
+        self.rank = np.repeat([_ARRIVES, _LEAVES, _SENT, _ANSWERED], [m, m, n, n])
+        when = np.concatenate([seen.request_began, seen.request_ended, seen.call_began, seen.call_ended])
+        self.when = when * 4 + self.rank
+        sent = delays.requests + calls
+        self.before = np.concatenate([seen.request_kind, np.zeros(m, np.int64), sent, sent + delays.calls])
+        self.after = np.concatenate([np.zeros(m, np.int64), np.full(m, delays.leaves), calls, np.full(n, delays.comes)])
+        self.told = np.concatenate([none, nothing, seen.code])
+        self.asked = np.concatenate([none, seen.code, nothing])
+
+
 class Chains:
     """The events of `request` (v,), each with the calls `call` (l,) of which call i is in the `of[i]`-th of them.
 
     The same request may be there more than once, with other calls: as variants of it.
     """
 
-    def __init__(self, seen: Observed, delays: Delays, request: Ints, of: Ints, call: Ints) -> None:
-        self._seen, self._delays = seen, delays
-        v, n = len(request), len(call)
-        none = np.full(2 * v, NONE)
-        nothing = np.full(n, NONE)
+    def __init__(self, events: Events, request: Ints, of: Ints, call: Ints) -> None:
+        self._seen, self._delays = events.seen, events.delays
+        seen = events.seen
+        m, n, v = len(seen.request_start), len(seen.call_start), len(request)
         every = np.arange(v)
-        kind = seen.call_kind[call]
-        code = seen.code[call]
         member = np.concatenate([every, every, of, of])
-        time = np.concatenate(
-            [seen.request_start[request], seen.request_end[request], seen.call_start[call], seen.call_end[call]]
-        )
-        when = np.concatenate(
-            [seen.request_began[request], seen.request_ended[request], seen.call_began[call], seen.call_ended[call]]
-        )
-        rank = np.repeat([_ARRIVES, _LEAVES, _SENT, _ANSWERED], [v, v, n, n])
-        before = np.concatenate(
-            [
-                seen.request_kind[request],
-                np.zeros(v, np.int64),
-                delays.requests + kind,
-                delays.requests + delays.calls + kind,
-            ]
-        )
-        after = np.concatenate([np.zeros(v, np.int64), np.full(v, delays.leaves), kind, np.full(n, delays.comes)])
-        key = (member * seen.ranks + when) * 4 + rank
+        event = np.concatenate([request, m + request, 2 * m + call, 2 * m + n + call])
+        key = member * (4 * seen.ranks) + events.when[event]
         order = np.argsort(key)
-        self._key = key[order]
-        self._member, self._time, self._rank = member[order], time[order], rank[order]
-        self._before, self._after = before[order], after[order]
-        self._told = np.concatenate([none, nothing, code])[order]
-        self._asked = np.concatenate([none, code, nothing])[order]
+        event = event[order]
+        self._key, self._member = key[order], member[order]
+        self._time, self._rank = events.time[event], events.rank[event]
+        self._before, self._after = events.before[event], events.after[event]
+        self._told, self._asked = events.told[event], events.asked[event]
         self._kind = seen.request_kind[request]
         self._variants = v
 
@@ -160,10 +164,10 @@ class Chains:
         return Steps(self._kind[self._member[j]], self._before[i], self._after[j], gap, self._told[i], self._asked[j])
 
 
-def chains_of(seen: Observed, delays: Delays, parent: Ints) -> Chains:
+def chains_of(events: Events, parent: Ints) -> Chains:
     """One chain for each request. parent: (n,) request of each call, or NONE."""
     call: Ints = (parent != NONE).nonzero()[0]
-    return Chains(seen, delays, np.arange(len(seen.request_start)), parent[call], call)
+    return Chains(events, np.arange(len(events.seen.request_start)), parent[call], call)
 
 
 def fits(seen: Observed, runs: Runs, run: Ints, request: Ints) -> Bools:

@@ -62,36 +62,51 @@ def ordinals(seen: Observed, parent: Ints) -> Ints:
     return ordinal
 
 
-def runs(seen: Observed, parent: Ints, free: Bools, cut: Cut) -> tuple[Runs, Ints, Ints]:
-    """The runs of a cut, and their members: (k,) index of a run, (k,) call. Runs with a call that is not free: none."""
+@dataclass(slots=True)
+class Groups:
+    """Placed calls by request and group. order: (k,) calls. begin, stop: (g,) which of them are in a group.
+
+    last: (g,) the call of the group that ends last. first: (r,) the first group of each request that has any.
+    """
+
+    order: Ints
+    begin: Ints
+    stop: Ints
+    last: Ints
+    first: Ints
+
+
+def groups(seen: Observed, parent: Ints) -> Groups:
+    """The groups that there are; those of a request follow each other as they began."""
     placed = (parent != NONE).nonzero()[0]
     order = placed[np.lexsort((seen.call_start[placed], parent[placed]))]
-    nothing = np.zeros(0, np.int64)
     if not len(order):
-        return Runs(nothing, nothing), nothing, nothing
+        return Groups(*(np.zeros(0, np.int64) for _ in range(5)))
     new_request = np.append(True, parent[order[1:]] != parent[order[:-1]])
     place = np.cumsum(new_request) - 1
     latest = np.maximum.accumulate(place * seen.ranks + seen.call_ended[order]) - place * seen.ranks
     new_group = new_request | np.append(True, seen.call_began[order[1:]] >= latest[:-1])
-    begins = new_group.nonzero()[0]
-    stops = np.append(begins[1:], len(order))
-    group = np.cumsum(new_group) - 1
-    ends_last = order[np.lexsort((seen.call_end[order], group))[stops - 1]]
+    begin = new_group.nonzero()[0]
+    stop = np.append(begin[1:], len(order))
+    last = order[np.lexsort((seen.call_end[order], np.cumsum(new_group) - 1))[stop - 1]]
+    return Groups(order, begin, stop, last, new_request[begin].nonzero()[0])
 
-    first = new_request[begins].nonzero()[0]
-    count = np.diff(np.append(first, len(begins)))
-    start = np.full(len(first), cut.position)
+
+def runs(of: Groups, free: Bools, cut: Cut) -> tuple[Runs, Ints, Ints]:
+    """The runs of a cut, and their members: (k,) index of a run, (k,) call. Runs with a call that is not free: none."""
+    count = np.diff(np.append(of.first, len(of.begin)))
+    start = np.full(len(of.first), cut.position)
     stop = start + cut.length - 1 if cut.length else count - 1
     if cut.backwards:
-        start, stop = np.zeros(len(first), np.int64), count - 1 - cut.position
+        start, stop = np.zeros(len(of.first), np.int64), count - 1 - cut.position
     there = (stop >= start) & (stop < count)
-    begin, end = (first + start)[there], (first + stop)[there]
-    run, at = spread(stops[end] - begins[begin])
-    member = order[begins[begin][run] + at]
+    begin, end = (of.first + start)[there], (of.first + stop)[there]
+    run, at = spread(of.stop[end] - of.begin[begin])
+    member = of.order[of.begin[begin][run] + at]
     movable = np.bincount(run, ~free[member], minlength=len(begin)) == 0
     number = np.cumsum(movable) - 1
     keep = movable[run]
-    found = Runs(order[begins[begin]][movable], ends_last[end][movable])
+    found = Runs(of.order[of.begin[begin]][movable], of.last[end][movable])
     return found, number[run[keep]], member[keep]
 
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from otel_ebpf.tracing.statistics.chains import Chains, chains_of
-from otel_ebpf.tracing.statistics.delays import Delays
-from otel_ebpf.tracing.statistics.observed import NONE, Bools, Floats, Ints, Observed
+from otel_ebpf.tracing.statistics.chains import Chains, Events, chains_of
+from otel_ebpf.tracing.statistics.observed import NONE, Bools, Floats, Ints, Observed, spread
 
 _ROUNDS = 4
 _CALLS = 8
@@ -46,90 +45,101 @@ def oddness(seen: Observed, parent: Ints, cost: Floats, percentile: int) -> Floa
     return odd
 
 
-def repair(seen: Observed, delays: Delays, parent: Ints, free: Bools, alone: Floats) -> None:
+def repair(events: Events, parent: Ints, free: Bools, alone: Floats) -> None:
     """Betters `parent` in place. alone: (kinds,) cost of a call that belongs to no request."""
-    tried: dict[tuple[int, int], tuple[int, int]] = {}
-    version = np.zeros(len(seen.request_start), np.int64)
+    seen = events.seen
+    tried = np.zeros(0, np.int64)
     for _ in range(_ROUNDS):
-        cost = chains_of(seen, delays, parent).costs()
-        odd = oddness(seen, parent, cost, 50)
-        ways = _best_ways(seen, delays, parent, free, alone, cost, _pairs(seen, parent, odd, tried, version))
+        cost = chains_of(events, parent).costs()
+        pairs = _pairs(seen, parent, oddness(seen, parent, cost, 50))
+        pairs = pairs[np.isin(pairs, tried, invert=True)]
         touched: set[int] = set()
-        for way in sorted(ways, key=lambda way: -way.gain):
+        for way in sorted(_best_ways(events, parent, free, alone, cost, pairs), key=lambda way: -way.gain):
             if touched.isdisjoint(way.pair) and (np.isin(parent[way.calls], (*way.pair, NONE))).all():
                 parent[way.calls] = way.request
-                version[list(way.pair)] += 1
                 touched.update(way.pair)
         if not touched:
             return
+        tried = np.append(tried, pairs)
+        same = np.isin(np.divmod(tried, len(cost)), list(touched), invert=True).all(0)
+        tried = tried[same]
 
 
-def _pairs(
-    seen: Observed,
-    parent: Ints,
-    odd: Floats,
-    tried: dict[tuple[int, int], tuple[int, int]],
-    version: Ints,
-) -> list[tuple[int, int]]:
-    """Requests of which one is odd and one could have a call of the other, the oddest first; each state only once."""
-    calls = np.arange(len(parent))
-    call, other = seen.pairs(calls)
+def _pairs(seen: Observed, parent: Ints, odd: Floats) -> Ints:
+    """(p,) lower request * m + higher one; one is odd, and one could have a call of the other. The oddest first."""
+    call, other = seen.pairs(np.arange(len(parent)))
     one = parent[call]
     fit = (one != NONE) & (one != other)
     one, other = one[fit], other[fit]
     fit = (odd[one] > _ODD) | (odd[other] > _ODD)
-    key = np.unique(np.minimum(one[fit], other[fit]) * len(odd) + np.maximum(one[fit], other[fit]))
-    low, high = np.divmod(key, max(len(odd), 1))
+    pair = np.unique(np.minimum(one[fit], other[fit]) * len(odd) + np.maximum(one[fit], other[fit]))
+    low, high = np.divmod(pair, max(len(odd), 1))
     bounded = np.clip(np.nan_to_num(odd, posinf=_ODD), 0, 50)
-    order = np.argsort(-(bounded[low] + bounded[high]), kind="stable")[: _WAYS // 4]
-    pairs = []
-    for i, j in zip(low[order].tolist(), high[order].tolist(), strict=True):
-        state = (int(version[i]), int(version[j]))
-        if tried.get((i, j)) != state:
-            tried[i, j] = state
-            pairs.append((i, j))
-    return pairs
+    return pair[np.argsort(-(bounded[low] + bounded[high]), kind="stable")[: _WAYS // 4]]
 
 
-def _best_ways(
-    seen: Observed,
-    delays: Delays,
-    parent: Ints,
-    free: Bools,
-    alone: Floats,
-    cost: Floats,
-    pairs: list[tuple[int, int]],
-) -> list[_Way]:
+def _best_ways(events: Events, parent: Ints, free: Bools, alone: Floats, cost: Floats, pairs: Ints) -> list[_Way]:
     """For each pair that can be bettered, how."""
+    seen, m = events.seen, len(cost)
+    one, other = np.divmod(pairs, max(m, 1))
     placed = (parent != NONE).nonzero()[0]
-    order = placed[np.argsort(parent[placed], kind="stable")]
-    begin = np.searchsorted(parent[order], np.arange(len(cost) + 1))
+    mine = _of_requests(parent[placed], placed, m)
+    count = mine.count(one) + mine.count(other)
+    few = (count <= _CALLS).nonzero()[0]
+    few = few[np.cumsum(2 ** count[few]) <= _WAYS]
+    one, other, count = one[few], other[few], count[few]
     lost = (parent == NONE).nonzero()[0]
     unit, request = seen.pairs(lost)
-    by_request = np.argsort(request, kind="stable")
-    loose, at = lost[unit[by_request]], np.searchsorted(request[by_request], np.arange(len(cost) + 1))
-    by_size: dict[int, list[tuple[int, int, list[int]]]] = {}
-    left = _WAYS
-    for i, j in pairs:
-        calls = [*order[begin[i] : begin[i + 1]].tolist(), *order[begin[j] : begin[j + 1]].tolist()]
-        room = _CALLS - len(calls)
-        if room < 0:
-            continue
-        calls += sorted({*loose[at[i] : at[i + 1]].tolist(), *loose[at[j] : at[j + 1]].tolist()})[:room]
-        left -= 2 ** len(calls)
-        if left < 0:
-            break
-        by_size.setdefault(len(calls), []).append((i, j, calls))
+    loose = _of_requests(request, lost[unit], m)
+    found = [mine.members(one), mine.members(other), _some(loose, one, other, _CALLS - count)]
+    pair, call = (np.concatenate(column) for column in zip(*found, strict=True))
+    call = call[np.argsort(pair, kind="stable")]
+    count = np.bincount(pair, minlength=len(one))
+    begin = np.cumsum(count) - count
+    priced = np.cumsum(2**count) <= _WAYS
     ways: list[_Way] = []
-    for found in by_size.values():
-        one, other = np.array([i for i, *_ in found]), np.array([j for _, j, _ in found])
-        ways += _share(seen, delays, parent, free, alone, cost, one, other, np.array([calls for *_, calls in found]))
+    for size in np.unique(count[priced]):
+        rows = (priced & (count == size)).nonzero()[0]
+        calls = call[begin[rows][:, None] + np.arange(size)]
+        ways += _share(events, parent, free, alone, cost, one[rows], other[rows], calls)
     return ways
 
 
+@dataclass(slots=True)
+class _Calls:
+    """Calls by request: those of request i are call[begin[i]:begin[i + 1]]."""
+
+    call: Ints
+    begin: Ints
+
+    def count(self, request: Ints) -> Ints:
+        """(p,) how many calls each request has."""
+        return self.begin[request + 1] - self.begin[request]
+
+    def members(self, request: Ints) -> tuple[Ints, Ints]:
+        """(k,) index into `request`, (k,) a call that it has: of each the first ones, at most _CALLS."""
+        which, at = spread(np.minimum(self.count(request), _CALLS))
+        return which, self.call[self.begin[request][which] + at]
+
+
+def _of_requests(request: Ints, call: Ints, requests: int) -> _Calls:
+    order = np.argsort(request, kind="stable")
+    return _Calls(call[order], np.searchsorted(request[order], np.arange(requests + 1)))
+
+
+def _some(loose: _Calls, one: Ints, other: Ints, most: Ints) -> tuple[Ints, Ints]:
+    """(k,) index of a pair, (k,) a call that either could have; of each pair the first ones, at most so many."""
+    found = [loose.members(one), loose.members(other)]
+    pair, call = (np.concatenate(column) for column in zip(*found, strict=True))
+    far = int(call.max(initial=0)) + 1
+    pair, call = np.divmod(np.unique(pair * far + call), far)
+    _, at = spread(np.bincount(pair, minlength=len(one)))
+    keep = at < most[pair]
+    return pair[keep], call[keep]
+
+
 def _share(
-    seen: Observed,
-    delays: Delays,
+    events: Events,
     parent: Ints,
     free: Bools,
     alone: Floats,
@@ -139,7 +149,7 @@ def _share(
     calls: Ints,
 ) -> list[_Way]:
     """All ways to share the calls (p, k) among one (p,) and other (p,)."""
-    k = calls.shape[1]
+    seen, k = events.seen, calls.shape[1]
     to_one = ((np.arange(2**k)[:, None] >> np.arange(k)) & 1).astype(np.bool_)
     allowed = [_may(seen, parent, free, request, calls)[:, None, :] for request in (one, other)]
     pair, way = np.where(to_one, allowed[0], allowed[1]).all(2).nonzero()
@@ -148,7 +158,7 @@ def _share(
         return []
     chain = np.where(to_one[way], np.arange(n)[:, None], np.arange(n, 2 * n)[:, None])
     requests = np.concatenate([one[pair], other[pair]])
-    both = Chains(seen, delays, requests, chain.ravel(), calls[pair].ravel()).costs()
+    both = Chains(events, requests, chain.ravel(), calls[pair].ravel()).costs()
     total = both[:n] + both[n:]
     lost = parent[calls] == NONE
     now = cost[one] + cost[other] + np.where(lost, alone[seen.call_kind[calls]], 0).sum(1)
