@@ -373,10 +373,9 @@ class LiveSource:
         self._queried = now
         queries = self.object.maps["queries"]
         keys, values = queries.entries(self.object.btf.dtype("query_key"), self.object.btf.dtype("query"))
-        old = values["x"]["t_req"] + np.uint64(QUERY_TIMEOUT_NS) < np.uint64(now)
-        for key in keys[old]:
-            queries.delete(np.array(key))
-        if not old.any():
+        old = (values["x"]["t_req"] + np.uint64(QUERY_TIMEOUT_NS) < np.uint64(now)).nonzero()[0]
+        old = old[[queries.delete(np.array(keys[i])) for i in old]]  # what is not there was answered just now
+        if not len(old):
             return None
         head = values["x"][old].copy()
         head["flags"] |= np.uint32(Flag.UNANSWERED)

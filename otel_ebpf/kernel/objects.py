@@ -97,9 +97,10 @@ class Map:
         found = np.empty(1, value)
         return not libbpf.library().bpf_map_lookup_elem(self.fd, key.ctypes.data, found.ctypes.data)
 
-    def delete(self, key: NDArray[np.generic]) -> None:
-        """Remove one entry, if it is there."""
-        libbpf.library().bpf_map_delete_elem(self.fd, key.ctypes.data)
+    def delete(self, key: NDArray[np.generic]) -> bool:
+        """Remove one entry; whether it was there."""
+        removed: int = libbpf.library().bpf_map_delete_elem(self.fd, key.ctypes.data)
+        return removed == 0
 
 
 class Link:
