@@ -53,8 +53,8 @@ static __always_inline bool claim(struct conn *c, u64 number, bool modern)
 	return mine;
 }
 
-/* Gives whether it was sent. *mine: whether the exchange has been taken, which is done here, if need be, when all has been
- * copied. */
+/* Gives whether there was room. *MINE: whether the exchange has been taken, which is done here, if need be, when all has
+ * been copied; what another one has taken is not sent. In emit_here() alone: c, number and modern are its own. */
 #define SEND_WITH_PAYLOAD(RING, RECORD, X, P, MINE)                                                                    \
 	({                                                                                                             \
 		struct RECORD *r = bpf_ringbuf_reserve(&RING, sizeof(struct RECORD), 0);                               \
